@@ -1,0 +1,160 @@
+"""ParameterMaps: one record per curve on the scan grid, its fields by name, and a tally of the flags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fvproc.quantities import FLAG_MEANINGS, QUANTITIES, RECORD, Flag
+from fvproc.volume import Grid, Tile, VendorMap
+
+if TYPE_CHECKING:
+    import xarray
+
+
+class ParameterMaps:
+    """The result of a run: records on the (ny, nx) grid, row 0 at the bottom of the scan.
+
+    Starts as ``Flag.NOT_COMPUTED`` with NaN everywhere; `place` fills in tiles.
+
+    Parameters
+    ----------
+    grid : Grid
+        Scan frame.
+    records : ndarray of RECORD, shape (ny, nx), optional
+        Finished records; by default none is computed yet.
+    provenance : mapping, optional
+        How the numbers came about; written to every output.
+    vendor_maps : mapping of str to VendorMap, optional
+        Maps of the instrument's own software.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        records: np.ndarray | None = None,
+        *,
+        provenance: Mapping[str, Any] | None = None,
+        vendor_maps: Mapping[str, VendorMap] | None = None,
+    ) -> None:
+        if records is None:
+            records = not_computed(grid.curves).reshape(grid.shape)
+        if records.dtype != RECORD or records.shape != grid.shape:
+            raise ValueError(f"records must be {RECORD} of shape {grid.shape}, not {records.dtype} of {records.shape}")
+        self.grid = grid
+        self.records = records
+        self.provenance: dict[str, Any] = dict(provenance or {})
+        self.vendor_maps: dict[str, VendorMap] = dict(vendor_maps or {})
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Return the map of one quantity, (ny, nx) float32 in SI, or ``"flags"``, uint32; a view."""
+        if name not in RECORD.names:  # type: ignore[operator]
+            raise KeyError(f"no quantity {name!r}; choose from {', '.join(self)}, flags")
+        return self.records[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(QUANTITIES)
+
+    def __len__(self) -> int:
+        return len(QUANTITIES)
+
+    def __contains__(self, name: object) -> bool:
+        return name in RECORD.names  # type: ignore[operator]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx)."""
+        return self.grid.shape
+
+    @property
+    def flags(self) -> np.ndarray:
+        """Flags of each curve, (ny, nx) uint32; see `fvproc.Flag`."""
+        return self.records["flags"]
+
+    def place(self, tile: Tile, records: np.ndarray) -> None:
+        """Put the records (len(tile),) of a tile in their place."""
+        self.records.reshape(-1)[tile.start : tile.stop] = records
+
+    def flag_counts(self) -> dict[Flag, int]:
+        """Return how many curves carry each flag that occurs, in the order of the bits."""
+        values, counts = np.unique(self.flags, return_counts=True)
+        tally = {flag: int(counts[(values & np.uint32(flag)) != 0].sum()) for flag in FLAG_MEANINGS}
+        return {flag: count for flag, count in tally.items() if count}
+
+    def flag_summary(self) -> list[str]:
+        """Return one sentence per flag that occurs: ``"12 of 256 curves: no contact … (no_contact)"``."""
+        return [
+            f"{count} of {self.grid.curves} curves: {FLAG_MEANINGS[flag]} ({flag.name.lower()})"  # type: ignore[union-attr]
+            for flag, count in self.flag_counts().items()
+        ]
+
+    def coordinates(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return (y, x): pixel centres in metres, float64, ascending."""
+        dy, dx = self.grid.pixel
+        return (np.arange(self.grid.ny) + 0.5) * dy, (np.arange(self.grid.nx) + 0.5) * dx
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Return an `xarray.Dataset` with units, labels, coordinates and provenance; needs xarray."""
+        import xarray
+
+        y, x = self.coordinates()
+        variables: dict[str, Any] = {
+            name: (("y", "x"), self[name], {"units": quantity.unit, "long_name": quantity.label})
+            for name, quantity in QUANTITIES.items()
+        }
+        masks = list(FLAG_MEANINGS)
+        variables["flags"] = (
+            ("y", "x"),
+            self.flags,
+            {
+                "flag_masks": np.array([int(flag) for flag in masks], np.uint32),
+                "flag_meanings": " ".join(flag.name.lower() for flag in masks),  # type: ignore[union-attr]
+            },
+        )
+        for name, vendor in self.vendor_maps.items():
+            variables[f"vendor_{name}"] = (
+                ("y", "x"),
+                vendor.values,
+                {"units": vendor.unit, "long_name": vendor.label or name},
+            )
+        coordinates = {"y": ("y", y, {"units": "m"}), "x": ("x", x, {"units": "m"})}
+        return xarray.Dataset(variables, coordinates, {"Conventions": "CF-1.11"})
+
+
+def not_computed(curves: int, flag: Flag = Flag.NOT_COMPUTED) -> np.ndarray:
+    """Return (curves,) records that hold NaN everywhere and one fatal flag."""
+    records = np.empty(curves, RECORD)
+    for name in QUANTITIES:
+        records[name] = np.nan
+    records["flags"] = np.uint32(flag)
+    return records
+
+
+@dataclass(frozen=True, slots=True)
+class CurveFit:
+    """One curve with its fit, for eyes and plots; arrays in SI, samples in the order of time.
+
+    Parameters
+    ----------
+    y, x : int
+        Pixel.
+    approach_z, approach_force, retract_z, retract_force : ndarray of float64
+        Piezo extension (m) and baseline-corrected force (N) of both branches.
+    fit_z, fit_force : ndarray of float64
+        The fitted model over its samples; empty where there is no fit.
+    record : ndarray of RECORD, shape ()
+        The numbers of this curve.
+    """
+
+    y: int
+    x: int
+    approach_z: np.ndarray
+    approach_force: np.ndarray
+    retract_z: np.ndarray
+    retract_force: np.ndarray
+    fit_z: np.ndarray
+    fit_force: np.ndarray
+    record: np.ndarray

@@ -1,0 +1,123 @@
+"""The door to the compiled kernel: checks arrays, dtypes, strides and the record's layout, then lets them through."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fvproc._core import _kernel
+from fvproc._core.settings import KernelSettings, kernel_settings
+from fvproc.errors import KernelError
+from fvproc.quantities import QUANTITIES, RECORD, Flag
+from fvproc.volume import RawBranch, RawTile
+
+__all__ = ["KERNEL_VERSION", "KernelSettings", "explain", "fit_tile", "kernel_settings"]
+
+# Goes up whenever a record may change for the same input: outputs carry it, a resumed job demands it.
+KERNEL_VERSION = "1"
+
+_NANOMETRE = 1e-9
+_FATAL = np.array([int(quantity.fatal) for quantity in QUANTITIES.values()], np.uint32)
+_DEFLECTION_TYPES = ("int16", "int32", "float32")
+_Z_TYPES = (*_DEFLECTION_TYPES, "float64")
+
+
+def _check_contract() -> None:
+    """Compare the compiled record and flags with the registry: Cython does not look at a record's field names."""
+    layout, size = _kernel.record_layout()
+    assert RECORD.fields is not None
+    expected = {name: RECORD.fields[name][1] for name in RECORD.names or ()}
+    if layout != expected or size != RECORD.itemsize:
+        raise ImportError("the compiled kernel does not match fvproc.quantities.RECORD: rebuild fvproc")
+    if any(int(Flag[name]) != value for name, value in _kernel.FLAGS.items()):
+        raise ImportError("the compiled kernel does not match fvproc.quantities.Flag: rebuild fvproc")
+
+
+_check_contract()
+
+
+def _checked(branch: RawBranch, name: str, curves: int) -> None:
+    deflection, z, valid = branch.deflection, branch.z, branch.valid_length
+    if deflection.ndim != 2 or deflection.shape[0] != curves or deflection.shape[1] < 1:
+        raise KernelError(f"{name}.deflection must have shape ({curves}, samples >= 1), not {deflection.shape}")
+    for array, allowed, what in ((deflection, _DEFLECTION_TYPES, "deflection"), (z, _Z_TYPES, "z")):
+        if array.dtype.name not in allowed or not array.dtype.isnative:
+            raise KernelError(f"{name}.{what} must be native {', '.join(allowed)}, not {array.dtype!r}")
+        if not array.flags.aligned:
+            raise KernelError(f"{name}.{what} must be aligned to its dtype")
+    if z.shape not in ((deflection.shape[1],), deflection.shape):
+        raise KernelError(
+            f"{name}.z must have shape ({deflection.shape[1]},) or {deflection.shape}, not {z.shape}"
+        )
+    if valid is not None:
+        if valid.dtype != np.int32 or valid.shape != (curves,) or not valid.flags.c_contiguous:
+            raise KernelError(f"{name}.valid_length must be contiguous int32 of shape ({curves},)")
+        if valid.size and (valid.min() < 0 or valid.max() > deflection.shape[1]):
+            raise KernelError(f"{name}.valid_length must lie in [0, {deflection.shape[1]}]")
+
+
+def fit_tile(raw: RawTile, settings: KernelSettings, *, out: np.ndarray | None = None) -> np.ndarray:
+    """Fit every curve of a tile.
+
+    Parameters
+    ----------
+    raw : RawTile
+        Raw numbers of both branches, samples in the order of time.
+    settings : KernelSettings
+        From `kernel_settings`.
+    out : ndarray of RECORD, shape (curves,), optional
+        Filled and returned instead of a new array.
+
+    Returns
+    -------
+    ndarray of RECORD, shape (curves,)
+        NaN exactly where a fatal flag of the quantity is set.
+
+    Raises
+    ------
+    KernelError
+        If shape, dtype, byte order or alignment of an array breaks the contract.
+    """
+    curves = len(raw.approach.deflection)
+    _checked(raw.approach, "approach", curves)
+    _checked(raw.retract, "retract", curves)
+    height = raw.height
+    if height is not None and (
+        height.dtype != np.float64 or height.shape != (curves,) or not height.flags.c_contiguous
+    ):
+        raise KernelError(f"height must be contiguous float64 of shape ({curves},)")
+    records = np.empty(curves, RECORD) if out is None else out
+    if records.dtype != RECORD or records.shape != (curves,) or not records.flags.c_contiguous:
+        raise KernelError(f"out must be contiguous RECORD of shape ({curves},)")
+    if curves:
+        _kernel.fit(raw, settings, _FATAL, records)
+    return records
+
+
+def explain(raw: RawTile, settings: KernelSettings) -> tuple[np.ndarray, ...]:
+    """Fit a tile of one curve and return what led to its record.
+
+    Returns
+    -------
+    approach_z, approach_force, retract_z, retract_force, fit_z, fit_force : ndarray of float64
+        In m and N, samples in the order of time; the baseline is subtracted; the fit is empty where there is none.
+    record : ndarray of RECORD, shape ()
+
+    Raises
+    ------
+    KernelError
+        As `fit_tile`, or if the tile does not hold exactly one curve.
+    """
+    if len(raw.approach.deflection) != 1:
+        raise KernelError(f"explain takes a tile of one curve, not {len(raw.approach.deflection)}")
+    record = fit_tile(raw, settings)
+    (approach, retract), fit_z, fit_d = _kernel.explain(raw, settings, _FATAL, record)
+    force = settings.spring_constant * _NANOMETRE
+    return (
+        approach[0][::-1] * _NANOMETRE,
+        approach[1][::-1] * force,
+        retract[0] * _NANOMETRE,
+        retract[1] * force,
+        fit_z * _NANOMETRE,
+        fit_d * force,
+        record.reshape(()),
+    )

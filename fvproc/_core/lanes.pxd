@@ -1,0 +1,69 @@
+# Sums with a fixed number of lanes: they vectorise without fast-math and give the same bits on every machine.
+#
+# The eight partial sums are combined in a fixed order, so the result does not depend on the width of the vector
+# registers; contraction to fused multiply-add is switched off for the whole build (setup.py).
+
+cdef inline double _combine(const double* a) noexcept nogil:
+    return ((a[0] + a[4]) + (a[1] + a[5])) + ((a[2] + a[6]) + (a[3] + a[7]))
+
+
+cdef inline double total(const double* x, Py_ssize_t n) noexcept nogil:
+    """Σ x."""
+    cdef double[8] a = [0, 0, 0, 0, 0, 0, 0, 0]
+    cdef Py_ssize_t i, whole = n - n % 8
+    cdef int j
+    for i in range(0, whole, 8):
+        for j in range(8):
+            a[j] += x[i + j]
+    for i in range(whole, n):
+        a[i - whole] += x[i]
+    return _combine(a)
+
+
+cdef inline double dot(const double* x, const double* y, Py_ssize_t n) noexcept nogil:
+    """Σ x·y."""
+    cdef double[8] a = [0, 0, 0, 0, 0, 0, 0, 0]
+    cdef Py_ssize_t i, whole = n - n % 8
+    cdef int j
+    for i in range(0, whole, 8):
+        for j in range(8):
+            a[j] += x[i + j] * y[i + j]
+    for i in range(whole, n):
+        a[i - whole] += x[i] * y[i]
+    return _combine(a)
+
+
+cdef inline void line_sums(
+    const double* z, const double* d, Py_ssize_t n, double centre, double* sums
+) noexcept nogil:
+    """sums[0..5] = Σ1, Σζ, Σζ², Σd, Σζd, Σd² with ζ = z − centre."""
+    cdef double[8] s1 = [0, 0, 0, 0, 0, 0, 0, 0]
+    cdef double[8] s2 = [0, 0, 0, 0, 0, 0, 0, 0]
+    cdef double[8] s3 = [0, 0, 0, 0, 0, 0, 0, 0]
+    cdef double[8] s4 = [0, 0, 0, 0, 0, 0, 0, 0]
+    cdef double[8] s5 = [0, 0, 0, 0, 0, 0, 0, 0]
+    cdef Py_ssize_t i, whole = n - n % 8
+    cdef double zeta
+    cdef int j
+    for i in range(0, whole, 8):
+        for j in range(8):
+            zeta = z[i + j] - centre
+            s1[j] += zeta
+            s2[j] += zeta * zeta
+            s3[j] += d[i + j]
+            s4[j] += zeta * d[i + j]
+            s5[j] += d[i + j] * d[i + j]
+    for i in range(whole, n):
+        j = <int>(i - whole)
+        zeta = z[i] - centre
+        s1[j] += zeta
+        s2[j] += zeta * zeta
+        s3[j] += d[i]
+        s4[j] += zeta * d[i]
+        s5[j] += d[i] * d[i]
+    sums[0] = <double>n
+    sums[1] = _combine(s1)
+    sums[2] = _combine(s2)
+    sums[3] = _combine(s3)
+    sums[4] = _combine(s4)
+    sums[5] = _combine(s5)

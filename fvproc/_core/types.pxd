@@ -1,0 +1,141 @@
+# The plain C structures that the kernel works on: settings in, one record per curve out, flags.
+#
+# Inside the kernel every length is in nm and every force is the deflection it causes, also in nm, so that the
+# spring constant enters once, where the record is filled. The door (__init__.py) checks that Record and the
+# flags agree with fvproc.quantities, name by name.
+
+cdef enum:
+    FEW_POINTS = 1 << 0
+    NO_ADHESION = 1 << 1
+    POOR_FIT = 1 << 2
+    BASELINE_TILTED = 1 << 3
+    NOISE_CORRELATED = 1 << 4
+    SNAP_IN = 1 << 5
+    INVALID_SAMPLES = 1 << 6
+    BRANCHES_DISAGREE = 1 << 7
+    BEYOND_TIP_SHAPE = 1 << 8
+    DMT_DOUBTFUL = 1 << 9
+    INVALID_CURVE = 1 << 19
+    BASELINE_TOO_SHORT = 1 << 20
+    NO_CONTACT = 1 << 21
+    CONTACT_NOT_LEFT = 1 << 22
+    SATURATED = 1 << 23
+    TOO_FEW_POINTS = 1 << 24
+    FIT_FAILED = 1 << 25
+    MODULUS_UNBOUNDED = 1 << 26
+    CONTACT_NOT_FOUND = 1 << 27
+    DEFORMATION_NOT_REACHED = 1 << 28
+
+# 1 << 31 does not fit the int of a C enum
+cdef inline unsigned int NOT_FINITE() noexcept nogil:
+    return 0x80000000u
+
+cdef enum Model:
+    SPHERE = 0  # force ~ indentation^(3/2), with or without adhesion
+    CONE = 1    # force ~ indentation^2
+
+cdef enum RawType:
+    INT16 = 0
+    INT32 = 1
+    FLOAT32 = 2
+    FLOAT64 = 3
+
+cdef enum:
+    FIELDS = 23  # floats in a record, before the flags
+
+cdef struct Record:
+    float modulus
+    float modulus_std
+    float modulus_lower
+    float reduced_modulus
+    float adhesion
+    float adhesion_std
+    float peak_force
+    float contact_point
+    float contact_point_std
+    float approach_contact_point
+    float approach_contact_point_std
+    float deformation
+    float indentation
+    float stiffness
+    float dissipation
+    float adhesion_energy
+    float snap_in
+    float height
+    float contact_height
+    float baseline_noise
+    float fit_rmse
+    float r_squared
+    float n_fit
+    unsigned int flags
+
+cdef struct Settings:
+    double spring_constant      # N/m
+    int model                   # Model
+    double reduced_per_stiffness  # E* = this × K, K the factor in F = K δ^m, SI
+    double one_minus_nu2        # 1 − ν² of the sample
+    double tip_compliance       # (1 − ν_t²)/E_t in 1/Pa, 0 for a rigid tip
+    double tip_radius           # nm, 0 for a cone
+    bint adhesive               # the model has a pull-off force
+    bint tabor                  # check that DMT holds
+    double baseline_fraction
+    int baseline_order
+    bint baseline_of_approach   # the approach's line serves both branches
+    bint contact_by_threshold
+    double contact_threshold
+    bint fit_approach
+    bint maximum_likelihood
+    bint adhesion_minimum       # adhesion is the lowest sample
+    double window_low
+    double window_high
+    double deformation_region
+    bint stiffness_of_window
+
+# How raw numbers of a channel lie in memory and turn into nm.
+cdef struct Raw:
+    const char* base
+    Py_ssize_t curve_stride     # bytes
+    Py_ssize_t sample_stride    # bytes
+    int type                    # RawType
+    double scale                # nm
+    double offset               # nm
+    bint has_invalid
+    double invalid
+
+# One branch of one curve in surface order: sample 0 at the turning point, the last farthest from the surface.
+cdef struct Branch:
+    Py_ssize_t n
+    const double* z             # nm
+    double* d                   # nm, the baseline is subtracted by subtract_baseline
+    double offset               # baseline at z = centre, nm
+    double tilt                 # baseline's slope
+    double centre               # nm
+    double noise                # standard deviation about the baseline, nm
+    double inflation            # variance of a mean over that of white noise
+    bint correlated
+    Py_ssize_t far              # the baseline is fitted on [far, n)
+    double peak                 # largest d
+    Py_ssize_t peak_at
+    double lowest               # smallest d beyond the zero crossing
+    Py_ssize_t lowest_at
+    Py_ssize_t zero             # first sample past the peak that is not above the baseline
+    Py_ssize_t end              # contact is [0, end)
+    bint pulled                 # the pull-off (or snap-in) stands out of the noise
+
+# Result of a fit of the contact model, nm.
+cdef struct ContactFit:
+    double compliance           # B in δ = B q^(1/m)
+    double compliance_std
+    double z0
+    double z0_std
+    double adhesion
+    double adhesion_std
+    double offset               # correction of the baseline at Branch.centre
+    double tilt
+    double sse                  # over the contact samples
+    double sst
+    double slope                # straight line through the window: d against δ
+    Py_ssize_t start            # contact samples [start, stop)
+    Py_ssize_t stop
+    Py_ssize_t samples
+    int status                  # 0 done, else a fatal flag

@@ -4,6 +4,7 @@
 # The non-contact samples enter the normal equations through six sums only. Levenberg-Marquardt; every length in nm.
 
 from libc.math cimport sqrt
+from libc.string cimport memcpy
 
 from fvproc._core.lanes cimport dot, line_sums, total
 from fvproc._core.model cimport indentation_shape, solve_sphere, start_roots
@@ -213,105 +214,102 @@ cdef inline bint start_values(
     return True
 
 
-cdef inline void fit_contact(
-    int model, const Branch* branch, bint free_adhesion, double adhesion, int baseline_parameters,
-    Py_ssize_t baseline_from, bint retract, double quantum, double* work, ContactFit* fit
+# What a fit minimises: the contact samples [0, count), the free ones [count or baseline_from, n), the pull-off.
+cdef struct Problem:
+    int model
+    const Branch* branch
+    bint free_adhesion
+    int baseline_parameters
+    Py_ssize_t count
+    Py_ssize_t baseline_from
+    double[6] far_sums
+    double expected             # of the pull-off, see add_pull_off
+    double reach
+    double weight
+    double contact_sse          # of the last call of assess
+
+
+cdef inline double assess(
+    Problem* problem, const double* theta, double* work, double* matrix, double* gradient
 ) noexcept nogil:
-    """Maximum-likelihood fit of B, z0 (, adhesion)(, offset (, tilt)) to one branch.
+    """Normal equations and cost at theta; rows and columns of what is held become those of the unit matrix."""
+    cdef const Branch* branch = problem.branch
+    cdef double[6] sums
+    cdef double cost
+    cdef int j, k
+    for j in range(25):
+        matrix[j] = 0.0
+    for j in range(PARAMETERS):
+        gradient[j] = 0.0
+    problem.contact_sse = evaluate(problem.model, branch, problem.count, theta, work, matrix, gradient)
+    cost = problem.contact_sse
+    if problem.baseline_parameters > 0 or not branch.pulled:
+        cost += add_baseline(problem.far_sums, theta, matrix, gradient)
+        if not branch.pulled and problem.baseline_from > problem.count:
+            line_sums(
+                branch.z + problem.count, branch.d + problem.count, problem.baseline_from - problem.count,
+                branch.centre, sums
+            )
+            cost += add_baseline(sums, theta, matrix, gradient)
+    if problem.free_adhesion:
+        cost += add_pull_off(problem.expected, problem.reach, problem.weight, theta, matrix, gradient)
+    for j in range(2, PARAMETERS):
+        if (j == 2 and problem.free_adhesion) or (j > 2 and problem.baseline_parameters > j - 3):
+            continue
+        for k in range(PARAMETERS):
+            matrix[(j * 5 + k) if j >= k else (k * 5 + j)] = 0.0
+        matrix[j * 5 + j] = 1.0
+        gradient[j] = 0.0
+    return cost
+
+
+cdef inline void anchor_pull_off(Problem* problem, double adhesion, bint retract) noexcept nogil:
+    """What is known of the pull-off besides the forces.
+
+    In a stiff contact the forces hardly tell the adhesion: the place of the pull-off does, between the last sample
+    in contact and the first one free. Where no pull-off stands out, the adhesion is no more than what noise and the
+    distance of the samples can hide. On approach the force does not tell where the tip jumped in: a mere anchor.
+    """
+    cdef const Branch* branch = problem.branch
+    cdef Py_ssize_t i = problem.count if problem.count < branch.n - 1 else branch.n - 1
+    cdef double spacing = branch.z[i - 1] - branch.z[i]
+    if not branch.pulled:
+        problem.reach = 0.0
+        problem.expected = 0.0
+        problem.weight = branch.noise / (spacing + 5.0 * branch.noise)
+    elif retract:
+        problem.reach = 1.0
+        problem.expected = 0.5 * (branch.z[i - 1] + branch.z[i])
+        problem.weight = branch.noise / (spacing + branch.noise)
+    else:
+        problem.reach = 0.0
+        problem.expected = adhesion
+        problem.weight = 1e-3
+    problem.weight *= problem.weight
+
+
+cdef inline bint minimise(Problem* problem, double* theta, double* work, double* matrix, double* gradient,
+                          double* cost) noexcept nogil:
+    """Levenberg-Marquardt from theta to the minimum, matrix, gradient and cost there; False if it is not reached.
 
     Where the pull-off does not stand out (branch.pulled false), which samples are in contact is settled with the
-    fit: those nearer to the surface than its own pull-off; the rest up to baseline_from count as free of force.
+    fit: at the minimum, those nearer to the surface than the pull-off it gives; if that changes the set, again.
     """
-    cdef double[25] matrix
-    cdef double[5] gradient
-    cdef double[5] theta
+    cdef const Branch* branch = problem.branch
+    cdef double[25] trial_matrix
+    cdef double[5] trial_gradient
     cdef double[5] trial
     cdef double[5] step
-    cdef double[5] inverse
-    cdef double[6] far_sums
-    cdef double[6] near_sums
-    cdef double damping = 0.0, cost, best = -1.0, contact_sse, promised = 0.0, mean, sst, variance, contact_variance
-    cdef double degrees, contact_degrees, expected, reach, weight, spacing
-    cdef Py_ssize_t count = branch.end, samples, new_count, i
-    cdef int parameters = 2 + free_adhesion + baseline_parameters, iteration, moves = 0, clamped = 0, j, k
-    cdef bint held, again = False, settled = False
-
-    fit.status = 0
-    if count > baseline_from:
-        baseline_from = count
-    if count < FEWEST and not branch.pulled and baseline_from >= FEWEST:
-        count = FEWEST
-    if count < FEWEST:
-        fit.status = TOO_FEW_POINTS
-        return
-    if not start_values(model, branch, count, adhesion, theta):
-        fit.status = FIT_FAILED
-        return
-    # In a stiff contact the forces hardly tell the adhesion: the place of the pull-off does. Where no pull-off
-    # stands out, the adhesion is no more than what noise and the distance of the samples can hide.
-    i = count if count < branch.n - 1 else branch.n - 1
-    spacing = branch.z[i - 1] - branch.z[i]
-    if branch.pulled:
-        # on approach the force does not tell at which distance the tip jumped in: a mere anchor
-        reach = 1.0 if retract else 0.0
-        expected = 0.5 * (branch.z[i - 1] + branch.z[i]) if retract else adhesion
-        weight = branch.noise / (spacing + branch.noise) if retract else 1e-3
-    else:
-        reach = 0.0
-        expected = 0.0
-        weight = branch.noise / (spacing + 5.0 * branch.noise)
-    weight *= weight
-    line_sums(branch.z + baseline_from, branch.d + baseline_from, branch.n - baseline_from, branch.centre, far_sums)
-    for j in range(PARAMETERS):
-        trial[j] = theta[j]
+    cdef double damping = 0.0, trial_cost, promised = 0.0
+    cdef Py_ssize_t count
+    cdef int iteration, j, moves = 0, clamped = 0
+    cdef bint settled = False
+    cost[0] = assess(problem, theta, work, matrix, gradient)
     for iteration in range(ITERATIONS):
-        # evaluate at trial
-        for j in range(25):
-            matrix[j] = 0.0
-        for j in range(PARAMETERS):
-            gradient[j] = 0.0
-        contact_sse = evaluate(model, branch, count, trial, work, matrix, gradient)
-        cost = contact_sse
-        if baseline_parameters > 0 or not branch.pulled:
-            cost += add_baseline(far_sums, trial, matrix, gradient)
-            if not branch.pulled and baseline_from > count:
-                line_sums(branch.z + count, branch.d + count, baseline_from - count, branch.centre, near_sums)
-                cost += add_baseline(near_sums, trial, matrix, gradient)
-        if free_adhesion:
-            cost += add_pull_off(expected, reach, weight, trial, matrix, gradient)
-        if best >= 0.0 and not cost <= best * (1.0 + 1e-12):
-            damping = 1e-2 if damping == 0.0 else damping * 10.0
-            if damping > 1e8:
-                fit.status = FIT_FAILED
-                return
-            for j in range(PARAMETERS):
-                trial[j] = theta[j]
-            best = -1.0  # evaluate again at theta: cheaper than keeping a second matrix
-            again = True
-            settled = promised < 1e-4 * cost / branch.n  # rounding, not curvature, stands in the way
-            continue
-        best = cost
-        if damping > 0.0 and not again:
-            damping = damping * 0.1 if damping > 1e-6 else 0.0
-        again = False
-        for j in range(PARAMETERS):
-            theta[j] = trial[j]
-        # hold what is not fitted
-        for j in range(PARAMETERS):
-            held = (j == 2 and not free_adhesion) or (j == 3 and baseline_parameters < 1)
-            held = held or (j == 4 and baseline_parameters < 2)
-            if held:
-                for k in range(PARAMETERS):
-                    matrix[(j * 5 + k) if j >= k else (k * 5 + j)] = 0.0
-                matrix[j * 5 + j] = 1.0
-                gradient[j] = 0.0
-        if settled:
-            break
         if not solve_normal(matrix, gradient, damping, step, NULL):
-            damping = 1e-2 if damping == 0.0 else damping * 10.0
+            damping = 1e-3 if damping == 0.0 else damping * 10.0
             if damping > 1e8:
-                fit.status = FIT_FAILED
-                return
+                return False
             continue
         promised = 0.0
         for j in range(PARAMETERS):
@@ -321,46 +319,96 @@ cdef inline void fit_contact(
             # the data want a contact stiffer than rigid: a few bounded steps, then the compliance is as good as zero
             trial[0] = 0.2 * theta[0]
             clamped += 1
-            if clamped == 8:
-                settled = True
-        if not branch.pulled and moves < 3 and promised < 0.1 * cost / branch.n:
-            new_count = agreeing_end(branch, trial[1] - trial[2], baseline_from)
-            if new_count != count:
-                count = new_count
-                moves += 1
-                best = -1.0
-                continue
-        if promised < 1e-8 * cost / branch.n:
-            settled = True  # one more evaluation gives the matrix and the residuals at the minimum
-    # not settled to rounding is good enough where what is left to gain is a small part of one sample's variance
-    if not settled and not promised < 0.05 * cost / branch.n:
-        fit.status = FIT_FAILED
+            settled = clamped == 8
+        trial_cost = assess(problem, trial, work, trial_matrix, trial_gradient)
+        if trial_cost <= cost[0]:
+            cost[0] = trial_cost
+            memcpy(theta, trial, sizeof(trial))
+            memcpy(matrix, trial_matrix, sizeof(trial_matrix))
+            memcpy(gradient, trial_gradient, sizeof(trial_gradient))
+            damping = damping * 0.1 if damping > 1e-6 else 0.0
+            settled = settled or promised < 1e-8 * cost[0] / branch.n
+        elif promised < 1e-6 * cost[0] / branch.n:
+            settled = True  # rounding, not curvature, stands in the way
+        else:
+            damping = 1e-3 if damping == 0.0 else damping * 10.0
+            if damping > 1e8:
+                return False
+        if not settled:
+            continue
+        if branch.pulled or moves == 3 or clamped == 8:
+            break
+        moves += 1
+        count = agreeing_end(branch, theta[1] - theta[2], problem.baseline_from)
+        if count == problem.count:
+            break
+        problem.count = count
+        settled = False
+        damping = 0.0
+        cost[0] = assess(problem, theta, work, matrix, gradient)
+    if not settled and not promised < 0.05 * cost[0] / branch.n:
+        return False
+    # the last call of assess may have been at a point that was turned down
+    cost[0] = assess(problem, theta, work, matrix, gradient)
+    return True
+
+
+cdef inline void fit_contact(
+    int model, const Branch* branch, bint free_adhesion, double adhesion, int baseline_parameters,
+    Py_ssize_t baseline_from, bint retract, double quantum, double* work, ContactFit* fit
+) noexcept nogil:
+    """Maximum-likelihood fit of B, z0 (, adhesion)(, offset (, tilt)) to one branch, with standard errors."""
+    cdef Problem problem
+    cdef double[25] matrix
+    cdef double[5] gradient
+    cdef double[5] theta
+    cdef double[5] step
+    cdef double[5] inverse
+    cdef double cost, mean, variance, contact_variance
+    cdef Py_ssize_t count = branch.end, samples, contact_degrees, i
+    if count > baseline_from:
+        baseline_from = count
+    if count < FEWEST and not branch.pulled and baseline_from >= FEWEST:
+        count = FEWEST
+    if count < FEWEST:
+        fit.status = TOO_FEW_POINTS
+        return
+    fit.status = FIT_FAILED
+    if not start_values(model, branch, count, adhesion, theta):
+        return
+    problem.model = model
+    problem.branch = branch
+    problem.free_adhesion = free_adhesion
+    problem.baseline_parameters = baseline_parameters
+    problem.count = count
+    problem.baseline_from = baseline_from
+    anchor_pull_off(&problem, adhesion, retract)
+    line_sums(
+        branch.z + baseline_from, branch.d + baseline_from, branch.n - baseline_from, branch.centre, problem.far_sums
+    )
+    if not minimise(&problem, theta, work, matrix, gradient, &cost):
         return
     if not solve_normal(matrix, gradient, 0.0, step, inverse):
-        fit.status = FIT_FAILED
         return
+    count = problem.count
     # residual variance: pooled over all samples, unless the contact is plainly worse than the rest
     samples = count
     if baseline_parameters > 0 or not branch.pulled:
-        samples += branch.n - baseline_from
-        if not branch.pulled:
-            samples += baseline_from - count
-    degrees = samples - parameters
+        samples += branch.n - (baseline_from if branch.pulled else count)
     contact_degrees = count - 2 - free_adhesion
-    contact_variance = contact_sse / contact_degrees
-    if samples == count:
-        variance = branch.noise * branch.noise
-    else:
-        variance = cost / degrees
+    contact_variance = problem.contact_sse / contact_degrees
+    variance = branch.noise * branch.noise
+    if samples > count:
+        variance = cost / (samples - 2 - free_adhesion - baseline_parameters)
     if variance < quantum * quantum / 12.0:
         variance = quantum * quantum / 12.0
     if contact_variance > variance * (1.0 + 4.0 * sqrt(2.0 / contact_degrees)):
         variance = contact_variance
     variance *= branch.inflation
     mean = total(branch.d, count) / count
-    sst = 0.0
+    fit.sst = 0.0
     for i in range(count):
-        sst += (branch.d[i] - mean) * (branch.d[i] - mean)
+        fit.sst += (branch.d[i] - mean) * (branch.d[i] - mean)
     fit.compliance = theta[0]
     fit.compliance_std = sqrt(variance * inverse[0])
     fit.z0 = theta[1]
@@ -369,8 +417,8 @@ cdef inline void fit_contact(
     fit.adhesion_std = sqrt(variance * inverse[2]) if free_adhesion else branch.noise
     fit.offset = theta[3]
     fit.tilt = theta[4]
-    fit.sse = contact_sse
-    fit.sst = sst
+    fit.sse = problem.contact_sse
     fit.start = 0
     fit.stop = count
     fit.samples = count
+    fit.status = 0

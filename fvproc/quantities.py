@@ -38,7 +38,6 @@ class Flag(enum.IntFlag):
     FIT_FAILED = 1 << 25
     MODULUS_UNBOUNDED = 1 << 26
     CONTACT_NOT_FOUND = 1 << 27
-    DEFORMATION_NOT_REACHED = 1 << 28
     NOT_FINITE = 1 << 31
 
 
@@ -67,7 +66,6 @@ FLAG_MEANINGS: dict[Flag, str] = {
     Flag.FIT_FAILED: "the fit did not converge",
     Flag.MODULUS_UNBOUNDED: "the data bound the modulus from below only; see modulus_lower",
     Flag.CONTACT_NOT_FOUND: "no contact point on approach",
-    Flag.DEFORMATION_NOT_REACHED: "the approach does not reach the force at which the deformation starts",
     Flag.NOT_FINITE: "arithmetic ended in a value that is not finite",
 }
 
@@ -122,7 +120,7 @@ QUANTITIES: dict[str, Quantity] = {
             "m",
             "Deformation",
             "change of separation on approach from part of the peak force to the peak force",
-            _CONTACT | Flag.SATURATED | Flag.DEFORMATION_NOT_REACHED,
+            _CONTACT | Flag.SATURATED,
         ),
         Quantity("indentation", "m", "Indentation", "depth of the tip in the sample at peak force", _FIT),
         Quantity("stiffness", "N/m", "Contact stiffness", "slope of force against indentation", _MODULUS, True),

@@ -321,7 +321,9 @@ class Recipe:
         sections: dict[str, dict[str, Any]] = {}
         for name, content in data.items():
             if name not in (*_SECTIONS, "sample"):
-                raise RecipeError(f"[{name}] is no section of a recipe; choose from {', '.join((*_SECTIONS, 'sample'))}")
+                raise RecipeError(
+                    f"[{name}] is no section of a recipe; choose from {', '.join((*_SECTIONS, 'sample'))}"
+                )
             if not isinstance(content, Mapping):
                 raise RecipeError(f"[{name}] = {content!r}: expected a table of settings")
             sections[name] = dict(content)
@@ -330,7 +332,9 @@ class Recipe:
             sections.setdefault("tip", {}).setdefault("shape", _SHAPE_OF_MODEL[model])
         built: dict[str, Any] = {}
         for name, content in sections.items():
-            known = ("poisson_ratio",) if name == "sample" else tuple(f.name for f in dataclasses.fields(_SECTIONS[name]))
+            known = (
+                ("poisson_ratio",) if name == "sample" else tuple(f.name for f in dataclasses.fields(_SECTIONS[name]))
+            )
             for key in content:
                 if key not in known:
                     raise RecipeError(f"{name}.{key} is no setting of a recipe; [{name}] knows {', '.join(known)}")
@@ -415,7 +419,7 @@ class Recipe:
                     f"{volume.path}: neither the file nor the recipe tells tip.{length}:"
                     f" give {option}, or {length} under [tip] in the recipe"
                 )
-            tip = replace(tip, **{length: found.value})
+            tip = replace(tip, **{length: found.value})  # type: ignore[arg-type]
         if ratio is None:
             ratio = volume.poisson_ratio if volume.poisson_ratio is not None else 0.3
         return replace(self, tip=tip, poisson_ratio=ratio)
@@ -479,7 +483,9 @@ def read_settings(path: str | PathLike[str]) -> dict[str, Any]:
     try:
         data = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
     except ValueError as error:
-        raise RecipeError(f"{path}: not valid {'JSON' if path.suffix.lower() == '.json' else 'TOML'}: {error}") from None
+        raise RecipeError(
+            f"{path}: not valid {'JSON' if path.suffix.lower() == '.json' else 'TOML'}: {error}"
+        ) from None
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: expected a table of settings, found {type(data).__name__}")
     return data

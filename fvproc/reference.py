@@ -20,6 +20,7 @@ from fvproc.volume import RawBranch, RawTile
 SIGNIFICANT = 5.0
 FEWEST = 5
 _NM = 1e-9
+_DONE = Flag(0)
 _NEAREST_APPROACH = 0.16e-9
 
 
@@ -54,7 +55,7 @@ class Branch:
 class Fit:
     """Result of a fit; see `ContactFit` in `_core/types.pxd`."""
 
-    status: Flag = Flag(0)
+    status: Flag = _DONE
     compliance: float = 0.0
     compliance_std: float = 0.0
     z0: float = 0.0
@@ -352,7 +353,8 @@ def fit_contact(
     except np.linalg.LinAlgError:
         return Fit(Flag.FIT_FAILED)
     stds = np.zeros(5)
-    stds[free] = np.sqrt(variance * branch.inflation * np.diag(inverse))
+    with np.errstate(invalid="ignore"):
+        stds[free] = np.sqrt(variance * branch.inflation * np.diag(inverse))
     stds *= scale
     return Fit(
         compliance=float(theta[0]),
@@ -368,9 +370,7 @@ def fit_contact(
     )
 
 
-def fit_window(
-    model: int, branch: Branch, adhesion: float, adhesion_std: float, low: float, high: float
-) -> Fit:
+def fit_window(model: int, branch: Branch, adhesion: float, adhesion_std: float, low: float, high: float) -> Fit:
     """Straight line through q^(1/m) against separation within the window; see `_core/window.pxd`."""
     floor = -adhesion if adhesion > 0 else branch.lowest
     bottom, top = (floor + part * (branch.peak - floor) for part in (low, high))
@@ -499,11 +499,9 @@ def adhesion_work(branch: Branch) -> float:
 
 
 def deformation(branch: Branch, region: float) -> float:
-    """Separation at (1 − region) of the peak minus separation at the peak; −1 if not reached."""
+    """Separation at (1 − region) of the peak minus separation at the peak; noise may make it negative."""
     level = (1.0 - region) * branch.peak
     below = np.flatnonzero(branch.d[branch.peak_at + 1 :] < level)
-    if not below.size:
-        return -1.0
     i = branch.peak_at + 1 + int(below[0])
     part = (level - branch.d[i]) / (branch.d[i - 1] - branch.d[i])
     z = branch.z[i] + part * (branch.z[i - 1] - branch.z[i])
@@ -631,10 +629,7 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings) -> np.ndarray:
         values["snap_in"] = -k * smoothed_minimum(approach) * _NM
     if approach.pulled:
         flags |= Flag.SNAP_IN
-    depth = deformation(approach, s.deformation_region)
-    if depth < 0:
-        flags |= Flag.DEFORMATION_NOT_REACHED
-    values["deformation"] = depth * _NM
+    values["deformation"] = deformation(approach, s.deformation_region) * _NM
     return _sealed(values, flags)
 
 

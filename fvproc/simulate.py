@@ -142,9 +142,7 @@ def deflection(z: np.ndarray, sample: Sample, probe: Probe, z0: np.ndarray, *, r
     return np.where(touching, load - reach, 0.0)
 
 
-def noise(
-    generator: np.random.Generator, shape: tuple[int, ...], sigma: float, correlation: float = 0.0
-) -> np.ndarray:
+def noise(generator: np.random.Generator, shape: tuple[int, ...], sigma: float, correlation: float = 0.0) -> np.ndarray:
     """Return Gaussian noise of standard deviation `sigma`; `correlation` of neighbours (first-order autoregression)."""
     white = generator.standard_normal(shape)
     if correlation:
@@ -390,9 +388,7 @@ def sei_map(
     _write(path, grid, z, channel, probe, tile_of, {"simulation": "SEI on graphite", "seed": seed}, has_height=True)
 
 
-def _spoil(
-    raw: RawTile, row: int, how: str, limit: int, sigma: float, generator: np.random.Generator
-) -> None:
+def _spoil(raw: RawTile, row: int, how: str, limit: int, sigma: float, generator: np.random.Generator) -> None:
     """Make one curve bad in the way named."""
     for branch in (raw.approach, raw.retract):
         values = branch.deflection[row]
@@ -543,7 +539,8 @@ def comparison_text(table: list[Comparison]) -> str:
     for row in table:
         factor, unit = readable("Pa", np.array([row.modulus]))
         lines.append(
-            f"{row.name:<18} {row.valued:>7} {row.modulus * factor:>7.4g} {unit:<3} {row.median * factor:>7.4g} {unit:<3}"
+            f"{row.name:<18} {row.valued:>7} {row.modulus * factor:>7.4g} {unit:<3}"
+            f" {row.median * factor:>7.4g} {unit:<3}"
             f" {row.error:>+7.2%} {row.scatter:>7.2%} {row.stated:>8.2%} {row.within_one:>5.0%} {row.within_two:>5.0%}"
             f" {row.adhesion_error:>+8.2%}"
         )

@@ -121,7 +121,9 @@ class Channel:
         if self.unit not in ("m", "V"):
             raise FileFormatError(f"channel unit must be 'm' or 'V', not {self.unit!r}")
         if not (math.isfinite(self.scale) and self.scale != 0 and math.isfinite(self.offset)):
-            raise FileFormatError(f"channel scale {self.scale!r} and offset {self.offset!r} must be finite, scale not 0")
+            raise FileFormatError(
+                f"channel scale {self.scale!r} and offset {self.offset!r} must be finite, scale not 0"
+            )
 
 
 @dataclass(frozen=True, slots=True)

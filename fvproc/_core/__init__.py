@@ -45,9 +45,7 @@ def _checked(branch: RawBranch, name: str, curves: int) -> None:
         if not array.flags.aligned:
             raise KernelError(f"{name}.{what} must be aligned to its dtype")
     if z.shape not in ((deflection.shape[1],), deflection.shape):
-        raise KernelError(
-            f"{name}.z must have shape ({deflection.shape[1]},) or {deflection.shape}, not {z.shape}"
-        )
+        raise KernelError(f"{name}.z must have shape ({deflection.shape[1]},) or {deflection.shape}, not {z.shape}")
     if valid is not None:
         if valid.dtype != np.int32 or valid.shape != (curves,) or not valid.flags.c_contiguous:
             raise KernelError(f"{name}.valid_length must be contiguous int32 of shape ({curves},)")

@@ -13,7 +13,7 @@ from fvproc._core.lanes cimport line_sums
 from fvproc._core.model cimport compliance_power, indentation_shape, model_load
 from fvproc._core.types cimport (
     BASELINE_TILTED, BASELINE_TOO_SHORT, BEYOND_TIP_SHAPE, BRANCHES_DISAGREE, CONE, CONTACT_NOT_FOUND,
-    CONTACT_NOT_LEFT, DEFORMATION_NOT_REACHED, DMT_DOUBTFUL, FEW_POINTS, FIELDS, INVALID_CURVE,
+    CONTACT_NOT_LEFT, DMT_DOUBTFUL, FEW_POINTS, FIELDS, INVALID_CURVE,
     MODULUS_UNBOUNDED, NO_ADHESION, NO_CONTACT, NOISE_CORRELATED, NOT_FINITE, POOR_FIT, SATURATED, SNAP_IN,
     Branch, ContactFit, Record, Settings,
 )
@@ -115,14 +115,17 @@ cdef inline unsigned int judge_contact(const Branch* branch, double fraction) no
 
 
 cdef inline double deformation(const Branch* branch, double region) noexcept nogil:
-    """Separation at (1 − region) of the peak force minus separation at the peak, nm; negative if not reached."""
+    """Separation at (1 − region) of the peak force minus separation at the peak, nm.
+
+    Reached on every branch that passes judge_contact: its force falls to zero. Noise may make it negative.
+    """
     cdef double level = (1.0 - region) * branch.peak, z
     cdef Py_ssize_t i
     for i in range(branch.peak_at + 1, branch.n):
         if branch.d[i] < level:
             z = branch.z[i] + (level - branch.d[i]) * (branch.z[i - 1] - branch.z[i]) / (branch.d[i - 1] - branch.d[i])
             return (level - z) - (branch.peak - branch.z[branch.peak_at])
-    return -1.0
+    return 0.0
 
 
 cdef inline void fill_fit(Curve* curve, const Settings* settings, Branch* branch, Record* record) noexcept nogil:
@@ -206,7 +209,6 @@ cdef inline void fit_branch(Curve* curve, const Settings* settings, Branch* bran
 cdef inline void fill_approach(Curve* curve, const Settings* settings, double* work, Record* record) noexcept nogil:
     """Contact point, snap-in and deformation on approach."""
     cdef Branch* branch = &curve.approach
-    cdef double depth
     if settings.contact_by_threshold:
         threshold_contact(branch, settings.contact_threshold * branch.noise, &curve.contact)
     else:
@@ -222,10 +224,7 @@ cdef inline void fill_approach(Curve* curve, const Settings* settings, double* w
         record.snap_in = <float>(-settings.spring_constant * smoothed_minimum(branch) * NM)
     if branch.pulled:
         curve.flags |= SNAP_IN
-    depth = deformation(branch, settings.deformation_region)
-    if depth < 0.0:
-        curve.flags |= DEFORMATION_NOT_REACHED
-    record.deformation = <float>(depth * NM)
+    record.deformation = <float>(deformation(branch, settings.deformation_region) * NM)
 
 
 cdef inline void fit_curve(Curve* curve, const Settings* settings, double* work, Record* record) noexcept nogil:

@@ -24,7 +24,6 @@ cdef enum:
     FIT_FAILED = 1 << 25
     MODULUS_UNBOUNDED = 1 << 26
     CONTACT_NOT_FOUND = 1 << 27
-    DEFORMATION_NOT_REACHED = 1 << 28
 
 # 1 << 31 does not fit the int of a C enum
 cdef inline unsigned int NOT_FINITE() noexcept nogil:

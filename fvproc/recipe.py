@@ -167,7 +167,7 @@ class Baseline:
 
     def __post_init__(self) -> None:
         _check("baseline", self)
-        _in_range("baseline.fraction", self.fraction, 0.01, 0.9, closed=True)
+        _in_range("baseline.fraction", self.fraction, 0.01, 0.7, closed=True)
         if self.order not in (0, 1) or isinstance(self.order, bool):
             raise RecipeError(f"baseline.order = {self.order!r}: allowed values are 0 and 1")
 

@@ -529,7 +529,8 @@ def judge_contact(branch: Branch, fraction: float) -> Flag:
     """Fatal flags of a branch without measurable contact, or with nothing else."""
     if not branch.peak > (SIGNIFICANT + 1) * branch.noise:
         return Flag.NO_CONTACT
-    if branch.zero >= branch.n or branch.end >= branch.n or branch.zero > (1.0 - fraction) * branch.n:
+    far = branch.n - int(fraction * branch.n)
+    if branch.zero >= branch.n or branch.end >= branch.n or branch.d[far - 8 : far].mean() > 0.1 * branch.peak:
         return Flag.CONTACT_NOT_LEFT
     top = branch.tilt + branch.peak / (branch.z[branch.peak_at] - branch.z[branch.zero])
     return Flag.CONTACT_NOT_LEFT if branch.tilt > 0.2 * top else Flag(0)

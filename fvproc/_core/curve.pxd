@@ -102,10 +102,16 @@ cdef inline void take_baseline(Branch* branch, const Branch* other) noexcept nog
 
 cdef inline unsigned int judge_contact(const Branch* branch, double fraction) noexcept nogil:
     """Fatal flags of a branch that holds no measurable contact, or nothing else."""
-    cdef double top
+    cdef double top, edge = 0.0
+    cdef Py_ssize_t i, far = branch.n - <Py_ssize_t>(fraction * branch.n)
     if not branch.peak > (SIGNIFICANT + 1) * branch.noise:
         return NO_CONTACT
-    if branch.zero >= branch.n or branch.end >= branch.n or branch.zero > (1.0 - fraction) * branch.n:
+    if branch.zero >= branch.n or branch.end >= branch.n:
+        return CONTACT_NOT_LEFT
+    # a drifting baseline may stay above zero for long after contact; a tenth of the peak force is no drift
+    for i in range(far - 8, far):
+        edge += branch.d[i]
+    if edge > 0.8 * branch.peak:
         return CONTACT_NOT_LEFT
     # a baseline with a good part of the contact's own slope is contact, not baseline
     top = branch.tilt + branch.peak / (branch.z[branch.peak_at] - branch.z[branch.zero])

@@ -1,0 +1,119 @@
+"""Modulus, adhesion and deformation maps, with true error bars, from force-volume and PeakForce files of an AFM.
+
+>>> import fvproc as fv
+>>> volume = fv.open("map.spm", spring_constant=0.4)
+>>> maps = fv.process(volume, fv.Recipe(tip=fv.Tip.sphere(radius=10e-9)), output="out.h5")
+>>> maps["modulus"], maps["modulus_std"], maps.flags
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fvproc.api import (
+        Result,
+        convert,
+        curve,
+        explain,
+        fit_curves,
+        lazy,
+        load,
+        open,
+        process,
+        process_many,
+        save,
+        to_dask,
+    )
+    from fvproc.errors import (
+        CalibrationError,
+        FileFormatError,
+        FvprocError,
+        KernelError,
+        OutputError,
+        RecipeError,
+    )
+    from fvproc.maps import CurveFit, ParameterMaps
+    from fvproc.quantities import FLAG_MEANINGS, QUANTITIES, RECORD, Flag
+    from fvproc.recipe import Recipe, Tip
+    from fvproc.volume import Calibration, ForceVolume, Grid, Setting, Tile
+
+# name -> module: imported when first asked for, so that `fvproc --help` need not wait for what it does not use
+_HOME = {
+    **dict.fromkeys(
+        (
+            "Result",
+            "convert",
+            "curve",
+            "explain",
+            "fit_curves",
+            "lazy",
+            "load",
+            "open",
+            "process",
+            "process_many",
+            "save",
+            "to_dask",
+        ),
+        "api",
+    ),
+    **dict.fromkeys(
+        ("CalibrationError", "FileFormatError", "FvprocError", "KernelError", "OutputError", "RecipeError"), "errors"
+    ),
+    **dict.fromkeys(("CurveFit", "ParameterMaps"), "maps"),
+    **dict.fromkeys(("FLAG_MEANINGS", "QUANTITIES", "RECORD", "Flag"), "quantities"),
+    **dict.fromkeys(("Recipe", "Tip"), "recipe"),
+    **dict.fromkeys(("Calibration", "ForceVolume", "Grid", "Setting", "Tile"), "volume"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("fvproc")
+    if name not in _HOME:
+        raise AttributeError(f"module 'fvproc' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"fvproc.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*_HOME, "__version__"])
+
+
+__all__ = [
+    "FLAG_MEANINGS",
+    "QUANTITIES",
+    "RECORD",
+    "Calibration",
+    "CalibrationError",
+    "CurveFit",
+    "FileFormatError",
+    "Flag",
+    "ForceVolume",
+    "FvprocError",
+    "Grid",
+    "KernelError",
+    "OutputError",
+    "ParameterMaps",
+    "Recipe",
+    "RecipeError",
+    "Result",
+    "Setting",
+    "Tile",
+    "Tip",
+    "convert",
+    "curve",
+    "explain",
+    "fit_curves",
+    "lazy",
+    "load",
+    "open",
+    "process",
+    "process_many",
+    "save",
+    "to_dask",
+]

@@ -28,6 +28,7 @@ _FACTORS = {
     "m": {"m": 1.0, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "μm": 1e-6, "nm": 1e-9, "pm": 1e-12},
     "rad": {"rad": 1.0, "deg": math.pi / 180, "°": math.pi / 180},
     "Pa": {"Pa": 1.0, "kPa": 1e3, "MPa": 1e6, "GPa": 1e9},
+    "N": {"N": 1.0, "uN": 1e-6, "µN": 1e-6, "nN": 1e-9, "pN": 1e-12},
     "N/m": {"N/m": 1.0, "mN/m": 1e-3, "pN/nm": 1e-3, "nN/nm": 1.0},
     "m/V": {"m/V": 1.0, "nm/V": 1e-9, "um/V": 1e-6, "µm/V": 1e-6, "pm/V": 1e-12},
     "": {"": 1.0, "%": 0.01},
@@ -42,7 +43,7 @@ def parse_quantity(text: Any, unit: str, name: str) -> float:
     text : float or str
         A bare number is taken to be in `unit`.
     unit : str
-        The SI unit wanted: ``"m"``, ``"rad"``, ``"Pa"``, ``"N/m"``, ``"m/V"`` or ``""``.
+        The SI unit wanted: ``"m"``, ``"rad"``, ``"Pa"``, ``"N"``, ``"N/m"``, ``"m/V"`` or ``""``.
     name : str
         What is being parsed, for the message.
 

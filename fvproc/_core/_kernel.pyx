@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The compiled loop over the curves of a tile: raw integers in, one record per curve out, the GIL released.
 
 What is computed is told by the .pxd files beside this one, in the order of curve.pxd: rows (raw to nm), baseline,

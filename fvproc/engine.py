@@ -1,0 +1,96 @@
+"""What happens to one tile: read, fit, records. The only caller of the compiled kernel."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from fvproc import _core, readers
+from fvproc.errors import FileFormatError
+from fvproc.maps import CurveFit
+from fvproc.recipe import Recipe
+from fvproc.volume import ForceVolume, RawTile, Tile
+
+KERNEL_VERSION = _core.KERNEL_VERSION
+
+# A share that stumbles is back within a second or two; a file that is gone stays gone.
+READ_ATTEMPTS = 3
+_FIRST_WAIT = 0.2
+
+
+def run_tile(volume: ForceVolume, recipe: Recipe, tile: Tile) -> np.ndarray:
+    """Read and fit the curves of a tile.
+
+    Parameters
+    ----------
+    volume : ForceVolume
+        With a complete calibration.
+    recipe : Recipe
+        As returned by `Recipe.completed`.
+    tile : Tile
+        Which curves.
+
+    Returns
+    -------
+    ndarray of RECORD, shape (len(tile),)
+
+    Raises
+    ------
+    FileFormatError, OSError
+        If the tile cannot be read, after `READ_ATTEMPTS` attempts.
+    """
+    return _core.fit_tile(read_tile(volume, tile), _core.kernel_settings(volume, recipe))
+
+
+def read_tile(volume: ForceVolume, tile: Tile) -> RawTile:
+    """Read a tile; try again where the file system fails, since a network share may recover."""
+    wait = _FIRST_WAIT
+    for attempt in range(READ_ATTEMPTS):
+        try:
+            return readers.read_tile(volume, tile)
+        except FileFormatError:
+            raise  # the file is there and is wrong: it will be wrong again
+        except OSError:
+            if attempt == READ_ATTEMPTS - 1:
+                raise
+            time.sleep(wait)
+            wait *= 4
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def explain(volume: ForceVolume, recipe: Recipe, y: int, x: int) -> CurveFit:
+    """Fit one curve and return it with its fit.
+
+    Parameters
+    ----------
+    volume, recipe : ForceVolume, Recipe
+        As for `run_tile`.
+    y, x : int
+        Pixel; row 0 at the bottom of the scan.
+
+    Raises
+    ------
+    IndexError
+        If the pixel is outside the grid.
+    """
+    ny, nx = volume.shape
+    if not (0 <= y < ny and 0 <= x < nx):
+        raise IndexError(f"pixel ({y}, {x}) is outside the grid of {ny} × {nx}")
+    number = y * nx + x
+    raw = read_tile(volume, Tile(number, number + 1))
+    return CurveFit(y, x, *_core.explain(raw, _core.kernel_settings(volume, recipe)))
+
+
+def typical_pixel(flags: np.ndarray, modulus: np.ndarray) -> tuple[int, int] | None:
+    """Return (y, x) of the unflagged curve whose modulus is the median, else of any with a modulus; None without."""
+    valued = np.isfinite(modulus)
+    chosen = valued & (flags == 0)
+    if not chosen.any():
+        chosen = valued
+    if not chosen.any():
+        return None
+    where = np.argwhere(chosen)
+    order = np.argsort(modulus[chosen], kind="stable")
+    y, x = where[order[len(order) // 2]]
+    return int(y), int(x)

@@ -1,0 +1,278 @@
+"""What a person is told: the progress of a run, its summary, a file's description, the registry."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from fvproc.maps import ParameterMaps
+from fvproc.quantities import FATAL_BITS, FLAG_MEANINGS, QUANTITIES, Flag, readable
+from fvproc.volume import CALIBRATION_FIELDS, ForceVolume, Tile
+
+_BAR_EVERY = 0.1
+_LINE_EVERY = 10.0
+
+
+class Bar:
+    """Counts tiles and curves; tells curves/s and the time left.
+
+    Parameters
+    ----------
+    name : str
+        Put before the bar.
+    stream : file, optional
+        Standard error by default.
+    """
+
+    def __init__(self, name: str = "", stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._name = f"{name}: " if name else ""
+        self._terminal = self._stream.isatty()
+        self._began = self._said = 0.0
+        self._tiles = self._curves = self._all_tiles = self._all_curves = self._failed = self._workers = 0
+
+    def start(self, tiles: int, curves: int, workers: int) -> None:
+        """Work begins."""
+        self._all_tiles, self._all_curves, self._workers = tiles, curves, workers
+        self._began = self._said = time.monotonic()
+
+    def advance(self, tile: Tile, failed: bool) -> None:
+        """A tile is in its place."""
+        self._tiles += 1
+        self._curves += len(tile)
+        self._failed += failed
+        now = time.monotonic()
+        if now - self._said >= (_BAR_EVERY if self._terminal else _LINE_EVERY):
+            self._said = now
+            self._say("\r" if self._terminal else "", "" if self._terminal else "\n")
+
+    def finish(self) -> None:
+        """No more tiles will come."""
+        if self._began:
+            self._say("\r" if self._terminal else "", "\n")
+
+    def text(self) -> str:
+        """Return the line as it stands."""
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        rate = self._curves / seconds
+        done = self._curves / max(self._all_curves, 1)
+        left = (self._all_curves - self._curves) / rate if rate > 0 else float("inf")
+        failed = f", {self._failed} tiles failed" if self._failed else ""
+        threads = f", {self._workers} threads" if self._workers else ""
+        return (
+            f"{self._name}{done:4.0%} {self._curves:,} of {self._all_curves:,} curves,"
+            f" {rate:,.0f} curves/s, {_clock(left) if done < 1 else _clock(seconds)} {'left' if done < 1 else 'in all'}"
+            f"{threads}{failed}"
+        )
+
+    def _say(self, before: str, after: str) -> None:
+        text = self.text()
+        if self._terminal:
+            width = shutil.get_terminal_size().columns
+            room = min(width - len(text) - 4, 30)
+            if room >= 8:
+                full = room * self._curves // max(self._all_curves, 1)
+                text = f"{text} [{'#' * full}{'.' * (room - full)}]"
+            text = text[: width - 1].ljust(width - 1)
+        self._stream.write(f"{before}{text}{after}")
+        self._stream.flush()
+
+
+def _clock(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "?"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+# ---- summary of a run
+
+_SUMMARISED = ("modulus", "adhesion", "deformation", "indentation", "dissipation", "peak_force")
+
+
+def summary(maps: ParameterMaps, path: Path, outputs: Sequence[Path], seconds: float) -> dict[str, Any]:
+    """Return what a run came to, ready for JSON: SI units, medians over the curves that have a value."""
+    medians = {}
+    for name in _SUMMARISED:
+        values = maps[name]
+        values = values[np.isfinite(values)].astype(float)
+        if not values.size:
+            continue
+        low, middle, high = np.percentile(values, [25, 50, 75])
+        medians[name] = {"median": middle, "quartiles": [low, high], "unit": QUANTITIES[name].unit}
+        std = f"{name}_std"
+        if std in QUANTITIES:
+            medians[name]["median_std"] = float(np.nanmedian(maps[std]))
+    return {
+        "input": str(path),
+        "outputs": [str(output) for output in outputs],
+        "curves": maps.grid.curves,
+        "valued": int(np.isfinite(maps["modulus"]).sum()),
+        "seconds": seconds,
+        "medians": medians,
+        "flags": {_name(flag): count for flag, count in maps.flag_counts().items()},
+        "failed_tiles": len(maps.provenance.get("failures", ())),
+    }
+
+
+def summary_text(result: dict[str, Any]) -> str:
+    """Return the summary for a terminal."""
+    curves, seconds = result["curves"], result["seconds"]
+    lines = [
+        f"{Path(result['input']).name}: {curves:,} curves in {seconds:.1f} s"
+        f" ({curves / seconds:,.0f} curves/s, writing included), {result['valued']:,} with a modulus"
+    ]
+    for name, entry in result["medians"].items():
+        low, high = entry["quartiles"]
+        factor, unit = readable(entry["unit"], np.array([entry["median"]]))
+        error = f" ± {entry['median_std'] * factor:.3g}" if "median_std" in entry else ""
+        label = QUANTITIES[name].label
+        lines.append(
+            f"  {label:<18} {entry['median'] * factor:.4g}{error} {unit}"
+            f"   (half of the curves from {low * factor:.4g} to {high * factor:.4g})"
+        )
+    for name, count in result["flags"].items():
+        kind = "no value" if Flag[name.upper()] & FATAL_BITS else "warning"
+        lines.append(f"  {kind:<9} {count:>9,} curves: {FLAG_MEANINGS[Flag[name.upper()]]} ({name})")
+    lines += [f"  -> {output}" for output in result["outputs"]]
+    return "\n".join(lines)
+
+
+def _name(flag: Flag) -> str:
+    return (flag.name or "").lower()
+
+
+# ---- description of a file
+
+
+def describe(volume: ForceVolume) -> dict[str, Any]:
+    """Return what a file holds and what it lacks, ready for JSON."""
+    grid = volume.grid
+    branches = {}
+    for name in ("approach", "retract"):
+        branch = getattr(volume, name)
+        branches[name] = {
+            "samples": branch.samples,
+            "deflection": f"{branch.deflection.dtype} in {branch.deflection.unit}",
+            "z": f"{branch.z.dtype} in {branch.z.unit}, {'shared by all curves' if branch.z_shared else 'per curve'}",
+        }
+    tip = {
+        "radius": None if volume.tip_radius is None else volume.tip_radius.value,
+        "half_angle": None if volume.tip_half_angle is None else volume.tip_half_angle.value,
+    }
+    missing = [
+        {"name": name, "unit": CALIBRATION_FIELDS[name][1], "option": CALIBRATION_FIELDS[name][0]}
+        for name in volume.missing()
+    ]
+    if volume.tip_radius is None and volume.tip_half_angle is None:
+        missing.append({"name": "tip.radius", "unit": "m", "option": "--tip-radius"})
+    return {
+        "path": volume.path,
+        "format": volume.format,
+        "bytes": volume.file_size,
+        "grid": {
+            "ny": grid.ny,
+            "nx": grid.nx,
+            "curves": grid.curves,
+            "size_y": grid.size_y,
+            "size_x": grid.size_x,
+            "rotation": grid.rotation,
+        },
+        "branches": branches,
+        "scanner_height": volume.has_height,
+        "calibration": volume.calibration.to_dict(),
+        "tip": tip,
+        "poisson_ratio": volume.poisson_ratio,
+        "vendor_recipe": _thawed(volume.vendor_recipe),
+        "header": _thawed(volume.header),
+        "missing": missing,
+        "warnings": list(volume.warnings),
+    }
+
+
+def _thawed(mapping: Any) -> Any:
+    """Return nested mappings as plain dicts."""
+    return {key: _thawed(value) if hasattr(value, "items") else value for key, value in mapping.items()}
+
+
+def description_text(described: dict[str, Any]) -> str:
+    """Return the description for a terminal."""
+    grid = described["grid"]
+    size = "size unknown"
+    if grid["size_x"] and grid["size_y"]:
+        factor, unit = readable("m", np.array([grid["size_x"]]))
+        size = f"{grid['size_x'] * factor:.4g} × {grid['size_y'] * factor:.4g} {unit}"
+    lines = [
+        f"{described['path']}",
+        f"  format        {described['format']}, {described['bytes']:,} bytes",
+        f"  grid          {grid['ny']} rows × {grid['nx']} columns, {size}",
+    ]
+    for name, branch in described["branches"].items():
+        lines.append(f"  {name:<13} {branch['samples']} samples; deflection {branch['deflection']}; z {branch['z']}")
+    for name, value in described["calibration"].items():
+        spread = f", ± {value['rel_std']:.1%}" if value["rel_std"] is not None else ""
+        label = name.replace("_", " ")
+        lines.append(f"  {label}: {value['value']:.6g} {value['unit']} (from the {value['source']}{spread})")
+    tip = described["tip"]
+    if tip["radius"] is not None:
+        lines.append(f"  tip radius: {tip['radius'] * 1e9:.4g} nm (from the file)")
+    if tip["half_angle"] is not None:
+        lines.append(f"  tip half angle: {tip['half_angle']:.4g} rad (from the file)")
+    if described["poisson_ratio"] is not None:
+        lines.append(f"  Poisson's ratio of the sample: {described['poisson_ratio']:g} (from the file)")
+    for section, settings in described["vendor_recipe"].items():
+        for name, value in settings.items():
+            lines.append(f"  vendor's {section}.{name} = {value}")
+    for name, value in described["header"].items():
+        lines.append(f"  {name}: {value}")
+    for missing in described["missing"]:
+        lines.append(f"  MISSING       {missing['name']} ({missing['unit']}): give {missing['option']}")
+    lines += [f"  WARNING       {warning}" for warning in described["warnings"]]
+    return "\n".join(lines)
+
+
+# ---- the registry
+
+
+def registry() -> dict[str, Any]:
+    """Return every quantity and flag, ready for JSON."""
+    return {
+        "quantities": {
+            name: {
+                "unit": quantity.unit,
+                "label": quantity.label,
+                "meaning": quantity.meaning,
+                "missing_if": [_name(flag) for flag in Flag if flag & quantity.fatal],
+            }
+            for name, quantity in QUANTITIES.items()
+        },
+        "flags": {
+            _name(flag): {
+                "bit": int(flag).bit_length() - 1,
+                "fatal": bool(flag & FATAL_BITS),
+                "meaning": meaning,
+            }
+            for flag, meaning in FLAG_MEANINGS.items()
+        },
+    }
+
+
+def registry_text(entries: dict[str, Any]) -> str:
+    """Return the registry for a terminal."""
+    lines = ["quantity                     unit  meaning"]
+    for name, quantity in entries["quantities"].items():
+        lines.append(f"{name:<28} {quantity['unit']:<5} {quantity['label']}: {quantity['meaning']}")
+    lines += ["", "bit flag                      kind     meaning"]
+    for name, flag in entries["flags"].items():
+        kind = "no value" if flag["fatal"] else "warning"
+        lines.append(f"{flag['bit']:>3} {name:<25} {kind:<8} {flag['meaning']}")
+    return "\n".join(lines)

@@ -272,14 +272,14 @@ def fit_contact(
     zeta = branch.z - branch.centre
     i = min(count, branch.n - 1)
     spacing = branch.z[i - 1] - branch.z[i]
-    if branch.pulled:
-        reach = 1.0 if retract else 0.0
-        expected = 0.5 * (branch.z[i - 1] + branch.z[i]) if retract else adhesion
-        weight = branch.noise / (spacing + branch.noise) if retract else math.sqrt(1e-3)
-        weight = weight if retract else math.sqrt(1e-6)
+    expected = 0.5 * (branch.z[i - 1] + branch.z[i]) if branch.pulled else 0.0
+    if not branch.pulled:
+        anchor, allowance = (0.0, 1.0), spacing + 5.0 * branch.noise
+    elif retract:
+        anchor, allowance = (1.0, -1.0), spacing + branch.noise
     else:
-        reach, expected = 0.0, 0.0
-        weight = branch.noise / (spacing + 5.0 * branch.noise)
+        anchor, allowance = (1.0, 0.0), spacing + branch.noise - branch.lowest
+    weight = branch.noise / allowance
     free = np.array([True, True, free_adhesion, baseline_parameters >= 1, baseline_parameters >= 2])
     with_baseline = baseline_parameters > 0 or not branch.pulled
     scale = np.array([slope, 1.0, 1.0, 1.0, 1.0 / max(np.ptp(branch.z), 1e-9)])
@@ -308,8 +308,8 @@ def fit_contact(
             block[:, 3], block[:, 4] = -1.0, -zeta[first:]
             jacobian.append(block)
         if free_adhesion:
-            rows.append(np.array([weight * (expected - (reach * z0 - a if reach else a))]))
-            jacobian.append(weight * np.array([[0.0, -reach, 1.0 if reach else -1.0, 0.0, 0.0]]))
+            rows.append(np.array([weight * (expected - anchor[0] * z0 - anchor[1] * a)]))
+            jacobian.append(-weight * np.array([[0.0, *anchor, 0.0, 0.0]]))
         return np.concatenate(rows), (np.concatenate(jacobian) * scale)[:, free]
 
     lower = np.where(np.arange(5) == 0, 1e-6, -np.inf)[free]

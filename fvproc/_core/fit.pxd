@@ -153,21 +153,17 @@ cdef inline double add_baseline(const double* sums, const double* theta, double*
     )
 
 
-cdef inline double add_pull_off(
-    double expected, double reach, double weight, const double* theta, double* matrix, double* gradient
+cdef inline double add_anchor(
+    double expected, double of_z0, double of_adhesion, double weight, const double* theta, double* matrix,
+    double* gradient
 ) noexcept nogil:
-    """Add what is known of the pull-off besides the forces, as one observation of weight (noise/σ)²; return its r².
-
-    reach = 1: z0 − a = expected (it lies between the last sample in contact and the first one free).
-    reach = 0: a = expected.
-    """
-    cdef double r = expected - (reach * theta[1] - theta[2] if reach > 0.0 else theta[2])
-    cdef double sign = -1.0 if reach > 0.0 else 1.0
-    matrix[6] += weight * reach
-    matrix[11] += weight * sign * reach
-    matrix[12] += weight
-    gradient[1] += weight * r * reach
-    gradient[2] += weight * r * sign
+    """Add the observation of_z0·z0 + of_adhesion·a = expected, of weight (noise/σ)²; return its weighted r²."""
+    cdef double r = expected - of_z0 * theta[1] - of_adhesion * theta[2]
+    matrix[6] += weight * of_z0 * of_z0
+    matrix[11] += weight * of_z0 * of_adhesion
+    matrix[12] += weight * of_adhesion * of_adhesion
+    gradient[1] += weight * r * of_z0
+    gradient[2] += weight * r * of_adhesion
     return weight * r * r
 
 
@@ -214,7 +210,7 @@ cdef inline bint start_values(
     return True
 
 
-# What a fit minimises: the contact samples [0, count), the free ones [count or baseline_from, n), the pull-off.
+# What a fit minimises: the contact samples [0, count), the free ones [count or baseline_from, n), the anchor.
 cdef struct Problem:
     int model
     const Branch* branch
@@ -223,8 +219,9 @@ cdef struct Problem:
     Py_ssize_t count
     Py_ssize_t baseline_from
     double[6] far_sums
-    double expected             # of the pull-off, see add_pull_off
-    double reach
+    double expected             # of the anchor, see add_anchor
+    double of_z0
+    double of_adhesion
     double weight
     double contact_sse          # of the last call of assess
 
@@ -252,7 +249,9 @@ cdef inline double assess(
             )
             cost += add_baseline(sums, theta, matrix, gradient)
     if problem.free_adhesion:
-        cost += add_pull_off(problem.expected, problem.reach, problem.weight, theta, matrix, gradient)
+        cost += add_anchor(
+            problem.expected, problem.of_z0, problem.of_adhesion, problem.weight, theta, matrix, gradient
+        )
     for j in range(2, PARAMETERS):
         if (j == 2 and problem.free_adhesion) or (j > 2 and problem.baseline_parameters > j - 3):
             continue
@@ -263,28 +262,28 @@ cdef inline double assess(
     return cost
 
 
-cdef inline void anchor_pull_off(Problem* problem, double adhesion, bint retract) noexcept nogil:
-    """What is known of the pull-off besides the forces.
+cdef inline void set_anchor(Problem* problem, bint retract) noexcept nogil:
+    """What is known of pull-off or snap-in besides the forces.
 
-    In a stiff contact the forces hardly tell the adhesion: the place of the pull-off does, between the last sample
-    in contact and the first one free. Where no pull-off stands out, the adhesion is no more than what noise and the
-    distance of the samples can hide. On approach the force does not tell where the tip jumped in: a mere anchor.
+    In a stiff contact the forces hardly tell the adhesion: the place of the jump does. On retract the pull-off,
+    z0 − a, lies between the last sample in contact and the first one free. On approach the contact point itself does,
+    but for the distance from which the tip jumps in, about as far as the jump is high. Where no jump stands out, the
+    adhesion is no more than what noise and the distance of the samples can hide.
     """
     cdef const Branch* branch = problem.branch
     cdef Py_ssize_t i = problem.count if problem.count < branch.n - 1 else branch.n - 1
     cdef double spacing = branch.z[i - 1] - branch.z[i]
+    problem.of_z0 = 1.0 if branch.pulled else 0.0
+    problem.expected = 0.5 * (branch.z[i - 1] + branch.z[i]) if branch.pulled else 0.0
     if not branch.pulled:
-        problem.reach = 0.0
-        problem.expected = 0.0
+        problem.of_adhesion = 1.0
         problem.weight = branch.noise / (spacing + 5.0 * branch.noise)
     elif retract:
-        problem.reach = 1.0
-        problem.expected = 0.5 * (branch.z[i - 1] + branch.z[i])
+        problem.of_adhesion = -1.0
         problem.weight = branch.noise / (spacing + branch.noise)
     else:
-        problem.reach = 0.0
-        problem.expected = adhesion
-        problem.weight = 1e-3
+        problem.of_adhesion = 0.0
+        problem.weight = branch.noise / (spacing + branch.noise - branch.lowest)
     problem.weight *= problem.weight
 
 
@@ -382,7 +381,7 @@ cdef inline void fit_contact(
     problem.baseline_parameters = baseline_parameters
     problem.count = count
     problem.baseline_from = baseline_from
-    anchor_pull_off(&problem, adhesion, retract)
+    set_anchor(&problem, retract)
     line_sums(
         branch.z + baseline_from, branch.d + baseline_from, branch.n - baseline_from, branch.centre, problem.far_sums
     )

@@ -1,0 +1,203 @@
+"""The door to all file formats: finds the reader of a file, opens the file, reads its tiles."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from os import PathLike
+from pathlib import Path
+from typing import Protocol, cast
+
+from fvproc.errors import FileFormatError
+from fvproc.volume import ForceVolume, RawTile, Tile, VendorMap
+
+GROUP = "fvproc.readers"  # entry-point group: one module (or object) per format
+
+# The formats that come with fvproc work even where the package's entry points are not installed. The order is that of
+# asking: nanoscope needs no h5py.
+_BUILT_IN = {"nanoscope": "fvproc.readers.nanoscope", "curves": "fvproc.readers.curves"}
+
+_HEAD_BYTES = 4096
+
+
+class Reader(Protocol):
+    """What a module has to supply to be a reader of one format.
+
+    Every function may be called from several threads at once, and `read` and `vendor_maps` in another process than
+    `open`: a reader keeps no open file in the volume.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the format; the name of the entry point too."""
+
+    @property
+    def description(self) -> str:
+        """One line for people: whose format, which suffixes."""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Usual file name suffixes in lower case with the dot; used for wording errors only."""
+
+    def sniff(self, head: bytes, path: str) -> bool:
+        """Tell whether the file is of this format, from its first bytes, and its content where these do not tell."""
+
+    def open(self, path: str) -> ForceVolume:
+        """Read the header; raise FileFormatError that names file, field, value and remedy.
+
+        The volume's `format` is the reader's `name`, and its `file_size` and `modified_ns` those of the file.
+        """
+
+    def read(self, volume: ForceVolume, tile: Tile) -> RawTile:
+        """Read a tile: raw numbers in native byte order, samples in the order of time."""
+
+    def vendor_maps(self, volume: ForceVolume) -> dict[str, VendorMap]:
+        """Return the maps that the instrument's software left in the file."""
+
+
+def open_volume(
+    path: str | PathLike[str],
+    *,
+    spring_constant: float | None = None,
+    deflection_sensitivity: float | None = None,
+    z_sensitivity: float | None = None,
+) -> ForceVolume:
+    """Open a force volume: find its reader by content, read its header, apply the user's calibration.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    spring_constant, deflection_sensitivity, z_sensitivity : float, optional
+        Override the file's values, in N/m, m/V and m/V.
+
+    Returns
+    -------
+    ForceVolume
+        Description of the file; the curves stay on disk.
+
+    Raises
+    ------
+    FileFormatError
+        If the file does not exist, is of no known format, is truncated or contradicts itself.
+    CalibrationError
+        If an override is not finite and positive.
+    """
+    name = str(Path(os.fsdecode(path)).absolute())  # workers run in other folders
+    try:
+        with Path(name).open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except FileNotFoundError:
+        raise FileFormatError(f"{name}: no such file") from None
+    except OSError as error:
+        raise FileFormatError(f"{name}: the file cannot be read: {error.strerror or error}") from None
+    if not head:
+        raise FileFormatError(f"{name}: the file is empty")
+    broken: list[str] = []
+    for reader in _readers(broken):
+        if reader.sniff(head, name):
+            volume = reader.open(name)
+            calibration = volume.calibration.override(
+                spring_constant=spring_constant,
+                deflection_sensitivity=deflection_sensitivity,
+                z_sensitivity=z_sensitivity,
+            )
+            return replace(volume, calibration=calibration)
+    raise FileFormatError(_unknown(name, broken))
+
+
+def read_tile(volume: ForceVolume, tile: Tile) -> RawTile:
+    """Read the curves of a tile: raw numbers, contiguous, native byte order.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is gone, or no longer the one that was opened.
+    ValueError
+        If the tile reaches beyond the volume.
+    """
+    if tile.stop > volume.grid.curves:
+        raise ValueError(f"{volume.path}: {tile} reaches beyond the {volume.grid.curves} curves of the volume")
+    _require_unchanged(volume)
+    return reader_of(volume).read(volume, tile)
+
+
+def vendor_maps(volume: ForceVolume) -> dict[str, VendorMap]:
+    """Return the maps that the instrument's own software left in the file, by name; empty if none.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is gone, or no longer the one that was opened.
+    """
+    _require_unchanged(volume)
+    return reader_of(volume).vendor_maps(volume)
+
+
+def reader_of(volume: ForceVolume) -> Reader:
+    """Return the reader that opened a volume; FileFormatError if this installation has none of that name."""
+    try:
+        return _load(volume.format)
+    except KeyError:
+        raise FileFormatError(
+            f"{volume.path}: opened by the reader {volume.format!r}, which this Python does not have:"
+            f" install the package that supplies it (entry-point group {GROUP!r}) here as well"
+        ) from None
+
+
+def formats() -> dict[str, str]:
+    """Return name and description of every format that can be read."""
+    return {reader.name: reader.description for reader in _readers([])}
+
+
+def _readers(broken: list[str]) -> Iterator[Reader]:
+    """Yield the built-in readers, then the plug-ins; one that cannot be loaded is noted in `broken`."""
+    for name in _BUILT_IN:
+        yield _load(name)
+    for name in _plug_ins():
+        try:
+            reader = _load(name)
+        except Exception as error:  # a faulty plug-in must not keep other files from opening
+            broken.append(f"{name} ({type(error).__name__}: {error})")
+        else:
+            yield reader
+
+
+@cache
+def _plug_ins() -> dict[str, importlib.metadata.EntryPoint]:
+    found = importlib.metadata.entry_points(group=GROUP)
+    return {point.name: point for point in found if point.name not in _BUILT_IN}
+
+
+@cache
+def _load(name: str) -> Reader:
+    if name in _BUILT_IN:
+        return cast(Reader, importlib.import_module(_BUILT_IN[name]))
+    return cast(Reader, _plug_ins()[name].load())
+
+
+def _unknown(name: str, broken: list[str]) -> str:
+    known = "; ".join(f"{format}: {description}" for format, description in formats().items())
+    suffix = Path(name).suffix.lower()
+    usual = [reader.name for reader in _readers([]) if suffix and suffix in reader.suffixes]
+    hint = f" It is named like a {' or '.join(usual)} file, but its content is not one's." if usual else ""
+    faulty = f" Readers that could not be loaded: {', '.join(broken)}." if broken else ""
+    return f"{name}: no known format of force volumes.{hint} Known are {known}.{faulty}"
+
+
+def _require_unchanged(volume: ForceVolume) -> None:
+    """Refuse to mix two states of a file: its size and time must be those of opening."""
+    try:
+        status = Path(volume.path).stat()
+    except OSError as error:
+        raise FileFormatError(f"{volume.path}: the file cannot be reached: {error.strerror or error}") from None
+    # clients of one network share may round the time differently, by up to 2 s (FAT)
+    if status.st_size != volume.file_size or abs(status.st_mtime_ns - volume.modified_ns) > 2_000_000_000:
+        raise FileFormatError(
+            f"{volume.path}: the file has changed since it was opened ({volume.file_size} bytes then,"
+            f" {status.st_size} now): open it again"
+        )

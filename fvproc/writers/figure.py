@@ -1,0 +1,374 @@
+"""Pictures: one page of maps, distributions, flags and a typical curve, as PNG, SVG or PDF."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from fvproc import provenance as origin
+from fvproc.errors import RecipeError
+from fvproc.maps import CurveFit, ParameterMaps
+from fvproc.quantities import FATAL_BITS, FLAG_MEANINGS, QUANTITIES, Flag, readable
+from fvproc.volume import Grid
+from fvproc.writers import panels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# quantity -> colour map; all of them are even in lightness and safe for the colour blind
+MAPPED = {"height": "cividis", "modulus": "viridis", "adhesion": "magma", "deformation": "plasma"}
+COUNTED = ("modulus", "adhesion", "deformation")
+ERROR_COLOURS = "cividis"
+DOTS_PER_INCH = 300
+
+# the page in inches, from which every panel gets its place
+LEFT, RIGHT, TOP, BOTTOM = 0.40, 0.10, 0.72, 0.42
+COLUMN = 2.05  # width of a panel
+GUTTER = 0.72  # between panels: colour bar and its numbers, or the numbers of an axis
+ROW_GAP = 0.66  # between rows: scale bar or axis below, title above
+BAR_GAP, BAR_WIDTH = 0.06, 0.09
+TALLEST, LOWEST = 2.6, 1.45  # limits of a row's height
+THINNEST = 0.16  # a map thinner than this part of its length is stretched
+
+# Matplotlib keeps its settings, fonts and caches for the process as a whole.
+_DRAWING = threading.Lock()
+_STYLES = ("axes", "figure.", "font", "grid", "hatch", "image", "legend", "lines", "mathtext", "patch", "path")
+_STYLES += ("pdf", "savefig", "svg", "text", "xtick", "ytick")
+
+
+def write(maps: ParameterMaps, path: str | PathLike[str], *, curve: CurveFit | None = None) -> None:
+    """Write the picture in the format that the suffix names; the provenance goes into the file's metadata.
+
+    Parameters
+    ----------
+    maps : ParameterMaps
+        What to show.
+    path : path-like
+        ``.png``, ``.svg`` or ``.pdf``.
+    curve : CurveFit, optional
+        A typical curve with its fit.
+    """
+    kind = Path(path).suffix.lower().lstrip(".")
+    about = origin.to_json(maps.provenance)
+    made_by = f"{origin.PROGRAM} {origin.version()}"
+    # no dates: equal maps give equal bytes
+    metadata: dict[str, dict[str, str | None]] = {
+        "png": {"Software": made_by, "Description": about},
+        "svg": {"Creator": made_by, "Description": about, "Date": None},
+        "pdf": {"Creator": made_by, "Subject": about, "CreationDate": None},
+    }
+    with _DRAWING, matplotlib.rc_context(_style()):
+        figure = draw(maps, curve)
+        figure.savefig(path, format=kind, dpi=DOTS_PER_INCH, metadata=metadata[kind])
+
+
+def _style() -> dict[str, Any]:
+    """Return matplotlib's own defaults, whatever the user's settings, and what makes an SVG reproducible."""
+    defaults = {
+        key: matplotlib.rcParamsDefault[key]
+        for key in matplotlib.rcParamsDefault
+        if key.startswith(_STYLES) and key not in ("savefig.directory", "figure.raise_window")
+    }
+    return {**defaults, "svg.hashsalt": origin.PROGRAM}
+
+
+def draw(maps: ParameterMaps, curve: CurveFit | None = None) -> Figure:
+    """Return the picture as a matplotlib Figure that pyplot knows nothing of."""
+    if maps.grid.curves == 1:
+        return _draw_single(maps, curve)
+    page = _Page(maps)
+    letters = iter("abcdefghijkl")
+    scales = {}
+    for column, (name, colours) in enumerate(MAPPED.items()):
+        quantity = QUANTITIES[name]
+        values, title = maps[name], quantity.label
+        if name == "height":
+            # the zero of z is the scanner's own affair; nothing is levelled, so slopes are those of the scan
+            finite = values[np.isfinite(values)]
+            if finite.size:
+                values, title = values - np.median(finite), f"{title} − median"
+        scales[name] = panels.scale_of(values, quantity.unit, colours, log=quantity.log)
+        errors = maps[f"{name}_std"] if f"{name}_std" in QUANTITIES else None
+        page.map(0, column, next(letters), title, values, scales[name], errors, curve)
+    with np.errstate(all="ignore"):
+        relative = 100 * maps["modulus_std"] / maps["modulus"]
+    scale = panels.scale_of(relative, "%", ERROR_COLOURS, log=True)
+    page.map(1, 0, next(letters), "Standard error ÷ modulus", relative, scale, None, None)
+    for column, name in enumerate(COUNTED, 1):
+        axes = page.panel(1, column, next(letters))
+        panels.draw_histogram(axes, maps[name], scales[name], QUANTITIES[name].label)
+    axes = page.image_panel(2, 0, next(letters), "Flags")
+    panels.draw_flags(axes, maps, stretched=page.stretched)
+    page.below(axes)
+    _draw_legend(page, 2, 1, maps, wide=curve is None)
+    if curve is not None:
+        axes = page.panel(2, 2, next(letters), _curve_title(curve), columns=2)
+        panels.draw_curve(axes, curve)
+    _draw_heading(page.figure, maps)
+    return page.figure
+
+
+@dataclass
+class _Page:
+    """Places panels in rows and columns measured in inches, so that edges align whatever the labels are."""
+
+    maps: ParameterMaps
+    figure: Figure = field(init=False)
+    stretched: bool = field(init=False)
+    size: tuple[float, float] = field(init=False)  # width, height of an image
+    row: float = field(init=False)  # height of a row
+
+    def __post_init__(self) -> None:
+        dy, dx = self.grid.pixel
+        aspect = self.grid.ny * dy / (self.grid.nx * dx)
+        self.stretched = not THINNEST < aspect < 1 / THINNEST
+        height = COLUMN if self.stretched else min(COLUMN * aspect, TALLEST)
+        self.size = (COLUMN if self.stretched else height / aspect, height)
+        if self.profile:
+            self.size = (COLUMN, LOWEST)
+        self.row = max(LOWEST, self.size[1])
+        width = LEFT + 4 * COLUMN + 4 * GUTTER + RIGHT - 0.2
+        self.figure = _figure(width, TOP + 3 * self.row + 2 * ROW_GAP + BOTTOM)
+
+    @property
+    def grid(self) -> Grid:
+        return self.maps.grid
+
+    @property
+    def profile(self) -> bool:
+        """Whether the maps are lines."""
+        return 1 in self.grid.shape
+
+    def map(
+        self,
+        row: int,
+        column: int,
+        letter: str,
+        title: str,
+        values: np.ndarray,
+        scale: panels.Scale | None,
+        errors: np.ndarray | None,
+        curve: CurveFit | None,
+    ) -> None:
+        """Draw one quantity as a map with colour and scale bar, or as a profile where it is a line."""
+        if self.profile:
+            axes = self.panel(row, column, letter, title)
+            panels.draw_profile(axes, values, errors, self.grid, scale)
+            return
+        axes = self.image_panel(row, column, letter, title)
+        image = panels.draw_map(axes, values, self.grid, scale, stretched=self.stretched)
+        self.below(axes)
+        if scale is None:
+            return
+        left, bottom, width, height = axes.get_position().bounds
+        page_width = self.figure.get_figwidth()
+        bar = self.figure.add_axes((left + width + BAR_GAP / page_width, bottom, BAR_WIDTH / page_width, height))
+        panels.draw_colour_bar(bar, image, values, scale)
+        if curve is not None:
+            panels.mark_pixel(axes, self.grid, curve)
+
+    def below(self, axes: Axes) -> None:
+        """Draw what stands below an image: the scale bar, and a word where the image is out of proportion."""
+        if self.profile:
+            return
+        panels.draw_scale_bar(axes, self.grid)
+        if self.stretched:
+            axes.annotate(
+                "y not to scale",
+                (1, 0),
+                (0, -6.5),
+                xycoords="axes fraction",
+                textcoords="offset points",
+                ha="right",
+                va="center",
+                fontsize=panels.SMALL,
+                color=panels.QUIET,
+                annotation_clip=False,
+            )
+
+    def panel(self, row: int, column: int, letter: str, title: str = "", *, columns: int = 1) -> Axes:
+        """Return axes over the full height of a row, with letter and title."""
+        width = columns * COLUMN + (columns - 1) * GUTTER
+        return self._axes(row, column, width, self.row, letter, title)
+
+    def image_panel(self, row: int, column: int, letter: str, title: str) -> Axes:
+        """Return axes of the shape of the maps, hanging from the top of a row."""
+        return self._axes(row, column, *self.size, letter, title)
+
+    def _axes(self, row: int, column: int, width: float, height: float, letter: str, title: str) -> Axes:
+        left, top = self.corner(row, column)
+        page_width, page_height = self.figure.get_size_inches()
+        axes: Axes = self.figure.add_axes(
+            (left / page_width, (top - height) / page_height, width / page_width, height / page_height)
+        )
+        where = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "baseline", "color": panels.INK}
+        axes.annotate(letter, (0, 1), (0, 5), fontsize=panels.NORMAL + 1, fontweight="bold", **where)
+        axes.annotate(title, (0, 1), (11, 5), fontsize=panels.NORMAL, parse_math=False, **where)
+        return axes
+
+    def corner(self, row: int, column: int) -> tuple[float, float]:
+        """Return left and top of a cell in inches from the lower left corner of the page."""
+        top = self.figure.get_figheight() - TOP - row * (self.row + ROW_GAP)
+        return LEFT + column * (COLUMN + GUTTER), top
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _draw_heading(figure: Figure, maps: ParameterMaps) -> None:
+    width, height = figure.get_size_inches()
+    source = maps.provenance.get("input")
+    name = source.get("name") if isinstance(source, Mapping) else None
+    left = LEFT / width
+    for text, down, size, weight, colour in (
+        (str(name or "Parameter maps"), 0.24, 11.0, "bold", panels.INK),
+        (summary(maps), 0.43, panels.SMALL + 0.5, "normal", panels.QUIET),
+    ):
+        figure.text(
+            left,
+            1 - down / height,
+            _shortened(text, (width - LEFT - RIGHT) * 72 / (0.62 * size)),
+            fontsize=size,
+            fontweight=weight,
+            color=colour,
+            va="baseline",
+            parse_math=False,  # a file name may hold dollars
+        )
+
+
+def _shortened(text: str, room: float) -> str:
+    """Return a text with its middle left out if it is longer than `room` characters."""
+    text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    if len(text) <= room:
+        return text
+    half = int(room - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
+
+
+def summary(maps: ParameterMaps) -> str:
+    """Return one line on what was measured and how it was fitted, as far as the provenance tells."""
+    grid = maps.grid
+    parts = [f"{grid.ny} × {grid.nx} curves" if grid.curves > 1 else "1 curve"]
+    if grid.size_x is not None and grid.size_y is not None:
+        factor, unit = readable("m", np.array([max(grid.size_x, grid.size_y) * 1.0000001]))
+        parts.append(f"{grid.size_y * factor:.4g} × {grid.size_x * factor:.4g} {unit}")
+    try:
+        recipe = origin.recipe_of(maps.provenance)
+    except RecipeError:
+        pass
+    else:
+        model = recipe.fit.model.replace("_", " ")
+        parts.append(f"{model.upper() if model == 'dmt' else model} on {recipe.fit.branch}, method {recipe.fit.method}")
+        if recipe.tip.radius is not None:
+            factor, unit = readable("m", np.array([recipe.tip.radius * 1.0000001]))
+            parts.append(f"tip radius {recipe.tip.radius * factor:.4g} {unit}")
+        if recipe.tip.half_angle is not None:
+            parts.append(f"half angle {math.degrees(recipe.tip.half_angle):.4g}°")
+        if recipe.poisson_ratio is not None:
+            parts.append(f"ν = {recipe.poisson_ratio:g}")
+    calibration = maps.provenance.get("calibration")
+    setting = calibration.get("spring_constant") if isinstance(calibration, Mapping) else None
+    if isinstance(setting, Mapping) and isinstance(setting.get("value"), (int, float)):
+        parts.append(f"k = {setting['value']:.4g} N/m")
+    if "version" in maps.provenance:
+        parts.append(f"{origin.PROGRAM} {maps.provenance['version']}")
+    return "  ·  ".join(parts)
+
+
+def _curve_title(curve: CurveFit) -> str:
+    modulus = panels.number_with_error(curve.record, "modulus")
+    lower = float(curve.record["modulus_lower"])
+    if modulus == "no value" and math.isfinite(lower):
+        factor, unit = readable("Pa", np.array([lower]))
+        modulus = f"> {lower * factor:.3g} {unit} (95 %)"
+    else:
+        modulus = f"= {modulus}"
+    adhesion = panels.number_with_error(curve.record, "adhesion")
+    return f"Row {curve.y}, column {curve.x}:  E {modulus},  adhesion = {adhesion}".replace("= no value", "unknown")
+
+
+def _legend_lines(maps: ParameterMaps, room: int, wide: bool) -> Iterator[tuple[str | None, str, str]]:
+    """Yield (colour of a class or None, text, count): each class, below it its most frequent flags."""
+    total = maps.grid.curves
+    found = maps.flag_counts()
+    sizes = np.bincount(panels.classes(maps).ravel(), minlength=3)
+    shares = [[], *([f for f in found if bool(f & FATAL_BITS) is fatal] for fatal in (False, True))]
+    each = max(1, (room - 3) // max(1, sum(bool(flags) for flags in shares)))
+    for number, flags in enumerate(shares):
+        yield (
+            panels.CLASS_COLOURS[number],
+            panels.CLASS_NAMES[number],
+            f"{sizes[number]}  ({100 * sizes[number] / total:.3g} %)",
+        )
+        frequent = sorted(flags, key=lambda flag: -found[flag])
+        for flag in frequent[:each] if len(frequent) <= each else frequent[: each - 1]:
+            yield None, _flag_text(flag, wide), str(found[flag])
+        if len(frequent) > each:
+            yield None, f"and {len(frequent) - each + 1} more kinds", ""
+
+
+def _flag_text(flag: Flag, wide: bool) -> str:
+    name = str(flag.name).lower()
+    return f"{name}: {FLAG_MEANINGS[flag]}" if wide else name
+
+
+def _draw_legend(page: _Page, row: int, column: int, maps: ParameterMaps, *, wide: bool) -> None:
+    """List classes and flags with their counts beside the map of flags, over two columns where there is room."""
+    left, top = page.corner(row, column)
+    left -= GUTTER - 0.15
+    width = (2.4 * COLUMN if wide else COLUMN) + 0.2
+    pitch = 0.165
+    page_width, page_height = page.figure.get_size_inches()
+    axes = page.figure.add_axes((left / page_width, (top - page.row) / page_height, width / page_width, 0.0))
+    axes.set_axis_off()
+    axes.set_position((left / page_width, (top - page.row) / page_height, width / page_width, page.row / page_height))
+    axes.set(xlim=(0, width), ylim=(page.row, 0))
+    room = int(page.row / pitch)
+    for line, (colour, text, count) in enumerate(_legend_lines(maps, room, wide)):
+        y = (line + 0.5) * pitch
+        if colour is not None:
+            axes.add_patch(
+                Rectangle((0, y - 0.055), 0.14, 0.11, facecolor=colour, edgecolor=panels.QUIET, linewidth=0.5)
+            )
+        style = {"va": "center_baseline", "fontsize": panels.NORMAL if colour else panels.SMALL}
+        axes.text(0.22, y, text, color=panels.INK if colour else panels.QUIET, **style)
+        axes.text(width, y, count, ha="right", color=panels.INK if colour else panels.QUIET, **style)
+
+
+def _draw_single(maps: ParameterMaps, curve: CurveFit | None) -> Figure:
+    """Draw the only curve and all its numbers."""
+    record = maps.records[0, 0]
+    pitch, table = 0.168, 3.5
+    rows = [(q.label, panels.number_with_error(record, q.name)) for q in QUANTITIES.values() if "_std" not in q.name]
+    rows += [("Flags", ", ".join(str(f.name).lower() for f in maps.flag_counts()) or "none")]
+    height = TOP + pitch * len(rows) + BOTTOM
+    plot = 5.2 if curve is not None else 0.0
+    width = LEFT + 0.15 + (plot + 0.5 if plot else 0.0) + table + 0.3
+    figure = _figure(width, height)
+    if curve is not None:
+        axes = figure.add_axes(
+            ((LEFT + 0.15) / width, BOTTOM / height, plot / width, (height - TOP - BOTTOM) / height)
+        )
+        panels.draw_curve(axes, curve)
+    left = LEFT + (plot + 0.65 if plot else 0.0)
+    for number, (label, text) in enumerate(rows):
+        y = 1 - (TOP + (number + 0.5) * pitch) / height
+        style = {"fontsize": panels.NORMAL, "va": "center_baseline"}
+        figure.text(left / width, y, label, color=panels.QUIET, **style)
+        figure.text((left + table) / width, y, _shortened(text, 40), ha="right", color=panels.INK, **style)
+    _draw_heading(figure, maps)
+    return figure

@@ -1,0 +1,261 @@
+"""HDF5: the complete output, laid out for NeXus and CF at once, and the way back into ParameterMaps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from fvproc import provenance as origin
+from fvproc.errors import FileFormatError
+from fvproc.maps import ParameterMaps
+from fvproc.quantities import FLAG_MEANINGS, QUANTITIES, RECORD, Quantity
+from fvproc.volume import Grid, VendorMap
+
+FORMAT = "fvproc-maps"
+FORMAT_VERSION = 1
+SIGNAL = "modulus"  # what viewers show first
+CHUNK = 256  # pixels along each edge
+# gzip is the one compression that every HDF5 library has; level 1 because the noise in the numbers leaves higher
+# levels nothing to gain
+_COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+
+
+def write(maps: ParameterMaps, path: str | PathLike[str]) -> None:
+    """Write maps, coordinates, flags, vendor maps and provenance to a new HDF5 file.
+
+    Parameters
+    ----------
+    maps : ParameterMaps
+        What to write.
+    path : path-like
+        An existing file is overwritten in place; `fvproc.writers.save` puts a finished file in its place instead.
+
+    Raises
+    ------
+    ValueError
+        If a vendor map is not on the grid of the maps.
+    """
+    for name, vendor in maps.vendor_maps.items():
+        if vendor.values.shape != maps.shape:
+            raise ValueError(f"vendor map {name!r} has shape {vendor.values.shape}, the maps have {maps.shape}")
+    with h5py.File(path, "w") as file:
+        file.attrs.update(
+            NX_class="NXroot",
+            default="entry",
+            creator=origin.PROGRAM,
+            creator_version=origin.version(),
+            format=FORMAT,
+            format_version=FORMAT_VERSION,
+        )
+        entry = _group(file, "entry", "NXentry", default="maps")
+        _write_maps(entry, maps)
+        _write_scan(entry, maps.grid)
+        _write_process(entry, maps.provenance)
+        if maps.vendor_maps:
+            _write_vendor(entry, maps)
+
+
+def _group(parent: h5py.Group, name: str, nexus_class: str, **attributes: Any) -> h5py.Group:
+    group = parent.create_group(name)
+    group.attrs.update(NX_class=nexus_class, **attributes)
+    return group
+
+
+def _write_maps(entry: h5py.Group, maps: ParameterMaps) -> None:
+    others = [name for name in QUANTITIES if name != SIGNAL]
+    group = _group(entry, "maps", "NXdata", signal=SIGNAL, auxiliary_signals=others)
+    axes = _write_axes(group, maps)
+    for quantity in QUANTITIES.values():
+        dataset = _write_map(group, quantity.name, maps[quantity.name], axes, fill=np.float32(np.nan))
+        dataset.attrs.update(units=quantity.unit, long_name=quantity.label, comment=quantity.meaning)
+        dataset.attrs["ancillary_variables"] = _ancillary(quantity)
+    flags = _write_map(group, "flags", maps.flags, axes)
+    flags.attrs.update(
+        long_name="Flags",
+        standard_name="status_flag",
+        flag_masks=np.array([int(flag) for flag in FLAG_MEANINGS], "<u4"),
+        flag_meanings=" ".join(str(flag.name).lower() for flag in FLAG_MEANINGS),
+        comment="; ".join(f"{str(flag.name).lower()}: {meaning}" for flag, meaning in FLAG_MEANINGS.items()),
+    )
+
+
+def _ancillary(quantity: Quantity) -> str:
+    """Return the names of the maps that tell how far to trust this one, as CF's ancillary_variables."""
+    error = f"{quantity.name}_std"
+    return f"{error} flags" if error in QUANTITIES else "flags"
+
+
+def _write_axes(group: h5py.Group, maps: ParameterMaps) -> tuple[h5py.Dataset, h5py.Dataset]:
+    """Write y and x as dimension scales and make the group NeXus data over them, CF alike."""
+    group.attrs.update(axes=["y", "x"], y_indices=0, x_indices=1, Conventions="CF-1.11")
+    axes = []
+    for name, centres in zip(("y", "x"), maps.coordinates(), strict=True):
+        axis = group.create_dataset(name, data=centres, dtype="<f8", track_times=False)
+        axis.attrs.update(units="m", long_name=f"{name}, pixel centres", axis=name.upper())
+        axis.make_scale(name)
+        axes.append(axis)
+    return axes[0], axes[1]
+
+
+def _write_map(
+    group: h5py.Group, name: str, values: np.ndarray, axes: tuple[h5py.Dataset, h5py.Dataset], fill: Any = None
+) -> h5py.Dataset:
+    """Write one map, compressed in chunks, over its axes; equal maps give equal bytes, so no times are kept."""
+    dataset = group.create_dataset(
+        name,
+        data=np.ascontiguousarray(values),
+        chunks=(min(CHUNK, values.shape[0]), min(CHUNK, values.shape[1])),
+        fillvalue=fill,
+        track_times=False,
+        **_COMPRESSION,
+    )
+    if fill is not None:
+        dataset.attrs["_FillValue"] = fill
+    for dimension, axis in zip(dataset.dims, axes, strict=True):
+        dimension.attach_scale(axis)
+    return dataset
+
+
+def _write_scan(entry: h5py.Group, grid: Grid) -> None:
+    """Write what the coordinates cannot tell: the frame's size if it is known, and its rotation."""
+    scan = _group(entry, "scan", "NXcollection")
+    for name, value, unit in (
+        ("size_y", grid.size_y, "m"),
+        ("size_x", grid.size_x, "m"),
+        ("rotation", grid.rotation, "deg"),
+    ):
+        if value is not None:
+            scan.create_dataset(name, data=value, dtype="<f8", track_times=False).attrs["units"] = unit
+
+
+def _write_process(entry: h5py.Group, provenance: Mapping[str, Any]) -> None:
+    """Write the provenance as JSON, which `read` takes, and its parts once more where any HDF5 viewer shows them."""
+    process = _group(entry, "process", "NXprocess")
+    note = _group(process, "provenance", "NXnote")
+    known = origin.plain(provenance)
+    source = known.get("input") if isinstance(known.get("input"), dict) else {}
+    texts = {
+        "program": known.get("program", origin.PROGRAM),
+        "version": known.get("version", origin.version()),
+        "date": known.get("date"),
+        "kernel_version": known.get("kernel_version"),
+        "recipe": known.get("recipe"),
+        "recipe_digest": known.get("recipe_digest"),
+        "flag_counts": known.get("flag_counts"),
+        **{f"input_{name}": content for name, content in source.items()},
+    }
+    for name, content in texts.items():
+        if content is not None:
+            _write_text(process, name, content if isinstance(content, str) else origin.to_json(content))
+    _write_text(note, "type", "application/json")
+    _write_text(note, "data", origin.to_json(provenance))
+    calibration = known.get("calibration")
+    if isinstance(calibration, dict):
+        group = _group(process, "calibration", "NXcollection")
+        for name, setting in calibration.items():
+            if not isinstance(setting, dict) or not isinstance(setting.get("value"), (int, float)):
+                continue
+            dataset = group.create_dataset(name, data=setting["value"], dtype="<f8", track_times=False)
+            dataset.attrs.update(units=str(setting.get("unit", "")), source=str(setting.get("source", "")))
+            if setting.get("rel_std") is not None:
+                dataset.attrs["rel_std"] = float(setting["rel_std"])
+
+
+def _write_text(group: h5py.Group, name: str, text: str) -> None:
+    # HDF5 ends a text at its first NUL and a group's path at each slash
+    clean = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    group.create_dataset(name.replace("/", "_"), data=clean, dtype=h5py.string_dtype(), track_times=False)
+
+
+def _write_vendor(entry: h5py.Group, maps: ParameterMaps) -> None:
+    # a key may hold a slash, be empty, or be the name of an axis: datasets have safe names and carry the key
+    names: dict[str, str] = {}
+    for key in maps.vendor_maps:
+        name = key.replace("/", "_").replace("\0", "_")
+        while name in ("", ".", "x", "y", *names.values()):
+            name += "_"
+        names[key] = name
+    first, *others = names.values()
+    group = _group(entry, "vendor", "NXdata", signal=first)
+    if others:
+        group.attrs["auxiliary_signals"] = others
+    axes = _write_axes(group, maps)
+    for key, vendor in maps.vendor_maps.items():
+        dataset = _write_map(group, names[key], vendor.values, axes)
+        dataset.attrs.update(units=vendor.unit, long_name=vendor.label or vendor.name, vendor_key=key)
+        dataset.attrs.update(vendor_name=vendor.name, vendor_label=vendor.label)
+
+
+def read(path: str | PathLike[str]) -> ParameterMaps:
+    """Read what `write` wrote: equal grid, records equal to the bit, provenance and vendor maps.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is missing, is no output of fvproc, is damaged, or was written by another version of the layout.
+    """
+    name = str(Path(path))
+    try:
+        with h5py.File(path, "r") as file:
+            _require_output(file, name)
+            entry = file["entry"]
+            grid = _read_grid(entry)
+            records = _read_records(entry["maps"], grid, name)
+            provenance = json.loads(entry["process/provenance/data"][()])
+            vendor = _read_vendor(entry["vendor"]) if "vendor" in entry else {}
+    except FileNotFoundError:
+        raise FileFormatError(f"{name}: no such file") from None
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        # h5py answers damage with any of these
+        raise FileFormatError(f"{name}: not an output of fvproc, or damaged: {error}") from error
+    return ParameterMaps(grid, records, provenance=provenance, vendor_maps=vendor)
+
+
+def _require_output(file: h5py.File, name: str) -> None:
+    kind = file.attrs.get("format")
+    if kind != FORMAT:
+        found = "force curves, not maps; process them first" if kind == "fvproc-curves" else "an HDF5 file, but no maps"
+        raise FileFormatError(f"{name}: {found} (root attribute format is {kind!r}, expected {FORMAT!r})")
+    number = file.attrs.get("format_version")
+    if number != FORMAT_VERSION:
+        raise FileFormatError(f"{name}: layout {number} of {FORMAT}; this fvproc reads layout {FORMAT_VERSION}")
+
+
+def _read_grid(entry: h5py.Group) -> Grid:
+    scan = entry["scan"]
+    ny, nx = entry["maps"][SIGNAL].shape
+    sizes = {name: float(scan[name][()]) if name in scan else None for name in ("size_y", "size_x")}
+    return Grid(ny, nx, **sizes, rotation=float(scan["rotation"][()]))
+
+
+def _read_records(group: h5py.Group, grid: Grid, name: str) -> np.ndarray:
+    records = np.empty(grid.shape, RECORD)
+    for field in RECORD.names or ():
+        if field not in group:
+            raise FileFormatError(f"{name}: no map {field!r}: written by another version of fvproc; process again")
+        dataset = group[field]
+        if dataset.shape != grid.shape or dataset.dtype != RECORD[field]:
+            raise FileFormatError(
+                f"{name}: map {field!r} is {dataset.dtype} {dataset.shape}, expected {RECORD[field]} {grid.shape}"
+            )
+        records[field] = dataset[()]
+    return records
+
+
+def _read_vendor(group: h5py.Group) -> dict[str, VendorMap]:
+    # HDF5 lists names in alphabetical order; the attributes of the group keep the order of the maps
+    names = [group.attrs["signal"], *group.attrs.get("auxiliary_signals", [])]
+    found = {}
+    for name in names:
+        dataset = group[name]
+        attributes = dataset.attrs
+        found[attributes["vendor_key"]] = VendorMap(
+            attributes["vendor_name"], attributes["units"], dataset[()], attributes["vendor_label"]
+        )
+    return found

@@ -1,0 +1,96 @@
+"""OME-TIFF: all maps as the channels of one image stack for ImageJ, Fiji (Bio-Formats), napari and tifffile."""
+
+from __future__ import annotations
+
+from os import PathLike
+from xml.etree import ElementTree
+
+import tifffile
+
+from fvproc.maps import ParameterMaps
+from fvproc.writers import geotiff
+from fvproc.writers.bands import BANDS, plane
+
+_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+_SCHEMA = "http://www.openmicroscopy.org/Schemas/OME/2016-06/ome.xsd"
+_INSTANCE = "http://www.w3.org/2001/XMLSchema-instance"
+_ANNOTATION = "Annotation:0"
+STRIP_BYTES = 2**16  # what a strip holds before compression; ImageJ without plug-ins reads strips, not tiles
+
+
+def write(maps: ParameterMaps, path: str | PathLike[str]) -> None:
+    """Write the image stack: one float32 page per band, top row of the scan first, described by OME-XML.
+
+    Pages are those of `fvproc.writers.bands`, each with the geographic tags and GDAL's metadata, so that GDAL shows
+    them as named subdatasets. Vendor maps are left to HDF5.
+
+    Parameters
+    ----------
+    maps : ParameterMaps
+        What to write.
+    path : path-like
+        An existing file is overwritten in place; `fvproc.writers.save` puts a finished file in its place instead.
+    """
+    ny, nx = maps.shape
+    # ImageJ without plug-ins reads classic TIFF only, so BigTIFF is for files that need it
+    large = 4 * len(BANDS) * ny * nx > geotiff.CLASSIC_LIMIT
+    description = _ome_xml(maps)
+    # tifffile's own OME mode makes one image per call to `write`, hence metadata=None and our own XML
+    with tifffile.TiffWriter(path, bigtiff=large, byteorder="<") as file:
+        for number, band in enumerate(BANDS):
+            file.write(
+                plane(maps, band),
+                photometric="minisblack",
+                rowsperstrip=max(1, min(ny, STRIP_BYTES // (4 * nx))),
+                description=description if number == 0 else None,
+                extratags=[
+                    geotiff.ascii_tag(geotiff.PAGE_NAME, band.title),
+                    *geotiff.geographic_tags(maps.grid),
+                    geotiff.metadata_tag(maps, (band,)),
+                ],
+                **geotiff.page_settings(maps.grid),
+            )
+
+
+def _ome_xml(maps: ParameterMaps) -> bytes:
+    """Return the OME-XML in ASCII, its elements in the order that the schema asks for."""
+    ny, nx = maps.shape
+    dy, dx = geotiff.pixel_in_nanometres(maps.grid)
+    facts = geotiff.facts(maps)
+    root = ElementTree.Element(
+        "OME",
+        {"xmlns": _NAMESPACE, "xmlns:xsi": _INSTANCE, "xsi:schemaLocation": f"{_NAMESPACE} {_SCHEMA}"},
+    )
+    image = ElementTree.SubElement(root, "Image", ID="Image:0", Name="parameter maps")
+    pixels = ElementTree.SubElement(
+        image,
+        "Pixels",
+        ID="Pixels:0",
+        DimensionOrder="XYCZT",
+        Type="float",
+        BigEndian="false",
+        Interleaved="false",
+        SizeX=str(nx),
+        SizeY=str(ny),
+        SizeC=str(len(BANDS)),
+        SizeZ="1",
+        SizeT="1",
+        PhysicalSizeX=repr(dx),
+        PhysicalSizeXUnit="nm",
+        PhysicalSizeY=repr(dy),
+        PhysicalSizeYUnit="nm",
+    )
+    for number, band in enumerate(BANDS):
+        ElementTree.SubElement(pixels, "Channel", ID=f"Channel:0:{number}", Name=band.title, SamplesPerPixel="1")
+    for number in range(len(BANDS)):
+        ElementTree.SubElement(
+            pixels, "TiffData", IFD=str(number), FirstC=str(number), FirstZ="0", FirstT="0", PlaneCount="1"
+        )
+    ElementTree.SubElement(image, "AnnotationRef", ID=_ANNOTATION)
+    annotations = ElementTree.SubElement(root, "StructuredAnnotations")
+    annotation = ElementTree.SubElement(annotations, "MapAnnotation", ID=_ANNOTATION, Namespace="fvproc")
+    value = ElementTree.SubElement(annotation, "Value")
+    for key, text in facts.items():
+        ElementTree.SubElement(value, "M", K=geotiff.legal(key)).text = geotiff.legal(text)
+    header = b'<?xml version="1.0" encoding="UTF-8"?>'
+    return header + ElementTree.tostring(root, encoding="us-ascii", xml_declaration=False)

@@ -1,0 +1,203 @@
+"""Tiles on threads and on a cluster: the same bytes whatever the cut, and each kind of failure on its road."""
+
+from __future__ import annotations
+
+import threading
+
+import dask
+import numpy as np
+import pytest
+
+import fvproc as fv
+from fvproc import engine, readers, schedule
+from fvproc.errors import FileFormatError, FvprocError
+from fvproc.maps import ParameterMaps
+from fvproc.quantities import Flag
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture(scope="module")
+def client():
+    cluster = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, protocol="inproc"
+    )
+    with cluster, distributed.Client(cluster) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def reference(sei_file):
+    return fv.process(sei_file, threads=1)
+
+
+@pytest.mark.parametrize("tile_bytes", [1, 3000, 100_000, 10**9])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_bytes_do_not_depend_on_tiles_or_threads(sei_file, reference, tile_bytes, threads):
+    maps = fv.process(sei_file, tile_bytes=tile_bytes, threads=threads)
+    assert maps.records.tobytes() == reference.records.tobytes()
+
+
+def test_bytes_do_not_depend_on_dask_being_synchronous(sei_file, reference):
+    with dask.config.set(scheduler="synchronous"):
+        assert fv.process(sei_file).records.tobytes() == reference.records.tobytes()
+
+
+def test_bytes_do_not_depend_on_a_cluster(sei_file, reference, client):
+    maps = fv.process(sei_file, client=client, tile_bytes=50_000)
+    assert maps.records.tobytes() == reference.records.tobytes()
+
+
+def test_a_cluster_by_its_address(sei_file, reference, client):
+    address = client.scheduler.address
+    assert fv.process(sei_file, client=address, tile_bytes=200_000).records.tobytes() == reference.records.tobytes()
+
+
+def test_lazy_arrays_hold_the_same(sei_file, reference):
+    volume = fv.open(sei_file)
+    lazy = fv.lazy(volume)
+    assert lazy.shape == volume.shape
+    assert lazy.compute().tobytes() == reference.records.tobytes()
+    curves = fv.to_dask(volume, "retract")
+    assert curves.shape == (*volume.shape, volume.retract.samples)
+    one = fv.curve(volume, 7, 9)
+    np.testing.assert_array_equal(curves[7, 9].compute(), one["retract_deflection"])
+    with pytest.raises(FvprocError, match="choose from approach, retract"):
+        fv.to_dask(volume, "sideways")
+
+
+def _failing(monkeypatch, error, where=range(100, 130)):
+    """Let every read of a tile that holds one of these curves fail."""
+    honest = readers.read_tile
+    calls = []
+
+    def read(volume, tile):
+        if tile.start in where:
+            calls.append(tile)
+            raise error
+        return honest(volume, tile)
+
+    monkeypatch.setattr(readers, "read_tile", read)
+    monkeypatch.setattr(engine, "_FIRST_WAIT", 0.001)
+    return calls
+
+
+@pytest.mark.parametrize("where", ["threads", "cluster"])
+@pytest.mark.parametrize("error", [OSError("the share went away"), FileFormatError("truncated")])
+def test_a_tile_that_cannot_be_read_is_flagged_and_the_rest_goes_on(sei_file, reference, monkeypatch, client, error, where):
+    calls = _failing(monkeypatch, error)
+    maps = fv.process(sei_file, tile_bytes=1, client=client if where == "cluster" else None)
+    lost = np.zeros(maps.grid.curves, bool)
+    lost[100:130] = True
+    lost = lost.reshape(maps.shape)
+    assert np.all(maps.flags[lost] == Flag.READ_ERROR)
+    assert np.isnan(maps["modulus"][lost]).all()
+    assert maps.records[~lost].tobytes() == reference.records[~lost].tobytes()
+    assert len(maps.provenance["failures"]) == 30
+    assert maps.provenance["failures"][0]["curves"] == [100, 101]
+    assert str(error) in maps.provenance["failures"][0]["reason"]
+    # a share may recover, a wrong file will not
+    assert len(calls) == 30 * (engine.READ_ATTEMPTS if isinstance(error, OSError) else 1)
+
+
+def test_a_read_that_recovers_is_no_failure(sei_file, reference, monkeypatch):
+    honest, tried = readers.read_tile, set()
+
+    def read(volume, tile):
+        if tile not in tried:
+            tried.add(tile)
+            raise OSError("for once")
+        return honest(volume, tile)
+
+    monkeypatch.setattr(readers, "read_tile", read)
+    monkeypatch.setattr(engine, "_FIRST_WAIT", 0.001)
+    maps = fv.process(sei_file, tile_bytes=400_000)
+    assert maps.records.tobytes() == reference.records.tobytes()
+    assert maps.provenance["failures"] == []
+
+
+@pytest.mark.parametrize("where", ["threads", "cluster"])
+def test_a_bug_goes_up_and_names_volume_and_tile(sei_file, monkeypatch, client, where):
+    _failing(monkeypatch, ZeroDivisionError("oops"), where={100})
+    with pytest.raises(RuntimeError, match=r"sei\.h5: curves 100 to 100 ended in ZeroDivisionError: oops"):
+        fv.process(sei_file, tile_bytes=1, client=client if where == "cluster" else None)
+
+
+def test_no_thread_is_left_after_a_bug(sei_file, monkeypatch):
+    _failing(monkeypatch, ZeroDivisionError("oops"), where={100})
+    with pytest.raises(RuntimeError):
+        fv.process(sei_file, tile_bytes=1, threads=3)
+    assert not [t for t in threading.enumerate() if t.name == "fvproc-schedule"]
+
+
+def test_tiles_stream_whatever_their_number(sei_file, monkeypatch):
+    """A slow reader of results holds the threads back: never more than a few tiles wait in memory."""
+    waiting, most, lock = 0, 0, threading.Lock()
+    honest = engine.run_tile
+
+    def counted(volume, recipe, tile):
+        nonlocal waiting, most
+        records = honest(volume, recipe, tile)
+        with lock:
+            waiting += 1
+            most = max(most, waiting)
+        return records
+
+    monkeypatch.setattr(engine, "run_tile", counted)
+
+    class Slow:
+        def start(self, tiles, curves, workers):
+            assert tiles == curves == 48 * 40
+
+        def advance(self, tile, failed):
+            nonlocal waiting
+            threading.Event().wait(0.0005)
+            with lock:
+                waiting -= 1
+
+        def finish(self):
+            pass
+
+    fv.process(sei_file, tile_bytes=1, threads=2, progress=Slow())
+    assert waiting == 0
+    assert most <= 4 * 2 + 2 + 1
+
+
+def test_a_cluster_holds_a_bounded_window(sei_file, monkeypatch, client):
+    volume = fv.open(sei_file)
+    recipe = fv.Recipe().completed(volume)
+    submitted, landed, most = 0, 0, 0
+    honest = client.submit
+
+    def submit(function, *arguments, **options):
+        nonlocal submitted, most
+        if function is schedule._cluster_task:
+            submitted += 1
+            most = max(most, submitted - landed)
+        return honest(function, *arguments, **options)
+
+    monkeypatch.setattr(client, "submit", submit)
+    for _ in schedule._on_cluster(volume, recipe, schedule.cut(volume, 20_000), client, None):
+        landed += 1
+    assert landed == submitted == len(schedule.cut(volume, 20_000))
+    assert most <= schedule.WINDOW * 2 + 1
+
+
+def test_preflight_refuses_workers_with_another_kernel_or_another_file(sei_file, monkeypatch, client):
+    volume = fv.open(sei_file)
+    maps = ParameterMaps(volume.grid)
+    recipe = fv.Recipe().completed(volume)
+    for report, words in (
+        (("0", volume.file_size, 0), "kernel version 0"),
+        ((engine.KERNEL_VERSION, 7, 0), "with 7 bytes"),
+        ("fvproc cannot be imported there (no module)", "cannot be imported there"),
+    ):
+        monkeypatch.setattr(client, "run", lambda function, report=report: {"tcp://worker:1": report})
+        with pytest.raises(FvprocError, match=f"tcp://worker:1.*{words}"):
+            schedule.run(volume, recipe, maps, client=client)
+    assert np.all(maps.flags == Flag.NOT_COMPUTED)
+
+
+def test_a_scheduler_that_does_not_answer_is_named():
+    with dask.config.set({"distributed.comm.timeouts.connect": "300ms"}), pytest.raises(FvprocError, match="127.0.0.1:9"):
+        schedule.connect("tcp://127.0.0.1:9")

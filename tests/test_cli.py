@@ -18,13 +18,18 @@ from fvproc.quantities import QUANTITIES, Flag
 from fvproc.recipe import Recipe, leaves
 
 
+TESTS = Path(
+    __file__
+).parent  # not the checkout, whose fvproc/ has no compiled kernel and would go before the installed
+
+
 def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "fvproc", *map(str, arguments)],
         capture_output=True,
         text=True,
         encoding="utf-8",
-        cwd=cwd,
+        cwd=cwd or TESTS,
         check=False,
         env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -198,7 +199,7 @@ def test_grids_channels_and_tiles_refuse_nonsense():
 def test_tiles_partition_the_grid_on_the_alignment(ny, nx, alignment, tile_bytes):
     tiles = schedule.cut(volume(grid=Grid(ny, nx), tile_alignment=alignment), tile_bytes)
     assert tiles[0].start == 0 and tiles[-1].stop == ny * nx
-    assert all(a.stop == b.start for a, b in zip(tiles, tiles[1:], strict=False))
+    assert all(a.stop == b.start for a, b in pairwise(tiles))
     assert all(tile.start % alignment == 0 for tile in tiles)
 
 

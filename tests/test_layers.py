@@ -11,6 +11,7 @@ import pytest
 
 import fvproc
 
+TESTS = Path(__file__).parent
 PACKAGE = Path(fvproc.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -87,5 +88,5 @@ def test_only_the_schedule_knows_dask():
 def test_start_up_imports_nothing_heavy(command):
     heavy = "('dask', 'distributed', 'h5py', 'tifffile', 'matplotlib', 'scipy', 'xarray')"
     code = f"import sys; {command}; sys.exit(' '.join(m for m in {heavy} if m in sys.modules) or None)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=TESTS)
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from curves_files import edit, write, write_with_h5py
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fvproc import readers
@@ -120,6 +120,8 @@ def test_a_run_is_at_most_three_rectangles(start: int, count: int, nx: int) -> N
 
 
 @settings(max_examples=40, deadline=None)
+@example(ny=2, nx=3, cy=1, cx=2)
+@example(ny=4, nx=3, cy=2, cx=2)
 @given(ny=st.integers(1, 7), nx=st.integers(1, 7), cy=st.integers(1, 7), cx=st.integers(1, 7))
 def test_aligned_tiles_share_no_chunk(ny: int, nx: int, cy: int, cx: int) -> None:
     chunks = (min(cy, ny), min(cx, nx), 8)

@@ -12,7 +12,7 @@ from curves_files import curves, small
 from fvproc import readers
 from fvproc.errors import OutputError
 from fvproc.readers.curves import CurvesWriter
-from fvproc.volume import Calibration, Setting, Tile
+from fvproc.volume import Calibration, RawBranch, Setting, Tile
 
 
 def test_an_exception_leaves_the_old_file_and_no_partial(tmp_path: Path) -> None:
@@ -78,3 +78,16 @@ def test_truth_calibration_and_tip_are_stored(tmp_path: Path) -> None:
     with h5py.File(path) as file:
         assert file["truth/modulus"].attrs["units"] == "Pa"
         assert (file["truth/modulus"][...] == 1e9).all()
+
+
+def test_a_tile_without_valid_length_is_whole_among_ragged_ones(tmp_path: Path) -> None:
+    whole, ragged = curves(1), curves(2)
+    ragged.retract = RawBranch(ragged.retract.deflection, ragged.retract.z, np.array([1, 3], np.int32))
+    with CurvesWriter(tmp_path / "c.h5", **small()) as writer:
+        writer.write(Tile(0, 1), whole)
+        writer.write(Tile(1, 3), ragged)
+        writer.write(Tile(3, 4), whole)
+    raw = readers.read_tile(readers.open_volume(tmp_path / "c.h5"), Tile(0, 4))
+    assert raw.approach.valid_length is None
+    assert raw.retract.valid_length is not None
+    assert raw.retract.valid_length.tolist() == [4, 1, 3, 4]

@@ -84,7 +84,9 @@ def _failing(monkeypatch, error, where=range(100, 130)):
 
 @pytest.mark.parametrize("where", ["threads", "cluster"])
 @pytest.mark.parametrize("error", [OSError("the share went away"), FileFormatError("truncated")])
-def test_a_tile_that_cannot_be_read_is_flagged_and_the_rest_goes_on(sei_file, reference, monkeypatch, client, error, where):
+def test_a_tile_that_cannot_be_read_is_flagged_and_the_rest_goes_on(
+    sei_file, reference, monkeypatch, client, error, where
+):
     calls = _failing(monkeypatch, error)
     maps = fv.process(sei_file, tile_bytes=1, client=client if where == "cluster" else None)
     lost = np.zeros(maps.grid.curves, bool)
@@ -199,5 +201,6 @@ def test_preflight_refuses_workers_with_another_kernel_or_another_file(sei_file,
 
 
 def test_a_scheduler_that_does_not_answer_is_named():
-    with dask.config.set({"distributed.comm.timeouts.connect": "300ms"}), pytest.raises(FvprocError, match="127.0.0.1:9"):
+    quick = dask.config.set({"distributed.comm.timeouts.connect": "300ms"})
+    with quick, pytest.raises(FvprocError, match=r"127\.0\.0\.1:9"):
         schedule.connect("tcp://127.0.0.1:9")

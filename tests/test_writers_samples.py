@@ -79,6 +79,8 @@ def film_maps(ny: int = 256, nx: int = 256, seed: int = 3) -> ParameterMaps:
     records["deformation"] = 1.1e-9 + 7e-9 * soft**2 + 2e-10 * rng.standard_normal((ny, nx))
     records["height"] = -3.2e-6 + 3.4e-9 * terrace + 4e-8 * island + 3e-10 * rng.standard_normal((ny, nx))
     records["peak_force"] = 2e-8
+    records["contact_point"] = 3.2e-6
+    records["contact_point_std"] = 1e-10
     records["flags"] = 0
     flags = records["flags"]
     flags[rng.random((ny, nx)) < 0.03] |= np.uint32(Flag.FEW_POINTS)
@@ -95,20 +97,22 @@ def film_maps(ny: int = 256, nx: int = 256, seed: int = 3) -> ParameterMaps:
     return described(maps, "/data/2024-05-17_graphite_SEI_formation_cycle3_PFQNM_0042.spm")
 
 
-def dmt_curve(maps: ParameterMaps, y: int = 40, x: int = 60, noise: float = 1.5e-10, seed: int = 2) -> CurveFit:
+def dmt_curve(maps: ParameterMaps, y: int = 22, x: int = 61, noise: float = 1.5e-10, seed: int = 2) -> CurveFit:
     """Return a curve as the record of a pixel says it is, DMT on retract, with noise."""
     rng = np.random.default_rng(seed)
     record = maps.records[y, x]
-    spring, radius, adhesion = 42.0, 25e-9, float(record["adhesion"])
+    spring, radius, adhesion, peak = 5.0, 25e-9, float(record["adhesion"]), 2e-8
     factor = 4 / 3 * float(record["modulus"]) / 0.91 * np.sqrt(radius)
-    depth = np.linspace(0, 1, 4000) ** 2 * ((2e-8 + adhesion) / factor) ** (2 / 3)
+    depth = np.linspace(0, 1, 4000) ** 2 * ((peak + adhesion) / factor) ** (2 / 3)
     force = factor * depth**1.5 - adhesion
-    z = depth + force / spring
-    contact = float(record["contact_point"]) if abs(float(record["contact_point"])) < 1e-3 else 0.0
-    ramp = np.linspace(z.max() - 6e-8, z.max(), 256)
-    retract = np.where(ramp > z[0], np.interp(ramp, z, force), 0.0)
+    z = depth + force / spring + adhesion / spring  # indentation starts at z = 0
+    ramp = np.linspace(z[-1] - 9e-8, z[-1], 256)
+    pulled = -adhesion / spring  # where the spring can no longer hold the tip on the surface
+    in_contact = np.interp(ramp, z, force)  # the pull-off force below z = 0
+    retract = np.where(ramp > pulled, in_contact, 0.0)
     approach = np.where(ramp > 0, np.interp(ramp, z, force), 0.0)
-    used = ramp > z[0]
+    used = ramp > 0
+    contact = float(record["contact_point"])
     scatter = noise * rng.standard_normal((2, ramp.size))
     return CurveFit(
         y,

@@ -38,7 +38,7 @@ COLUMN = 2.05  # width of a panel
 GUTTER = 0.72  # between panels: colour bar and its numbers, or the numbers of an axis
 ROW_GAP = 0.66  # between rows: scale bar or axis below, title above
 BAR_GAP, BAR_WIDTH = 0.06, 0.09
-TALLEST, LOWEST = 2.6, 1.45  # limits of a row's height
+TALLEST, LOWEST = 2.6, 1.6  # height of the maps at most, and of what is no map at least
 THINNEST = 0.16  # a map thinner than this part of its length is stretched
 
 # Matplotlib keeps its settings, fonts and caches for the process as a whole.
@@ -106,7 +106,7 @@ def draw(maps: ParameterMaps, curve: CurveFit | None = None) -> Figure:
     scale = panels.scale_of(relative, "%", ERROR_COLOURS, log=True)
     page.map(1, 0, next(letters), "Standard error ÷ modulus", relative, scale, None, None)
     for column, name in enumerate(COUNTED, 1):
-        axes = page.panel(1, column, next(letters))
+        axes = page.panel(1, column, next(letters), "Curves per bin")
         panels.draw_histogram(axes, maps[name], scales[name], QUANTITIES[name].label)
     axes = page.image_panel(2, 0, next(letters), "Flags")
     panels.draw_flags(axes, maps, stretched=page.stretched)
@@ -127,7 +127,7 @@ class _Page:
     figure: Figure = field(init=False)
     stretched: bool = field(init=False)
     size: tuple[float, float] = field(init=False)  # width, height of an image
-    row: float = field(init=False)  # height of a row
+    rows: tuple[float, float, float] = field(init=False)  # heights
 
     def __post_init__(self) -> None:
         dy, dx = self.grid.pixel
@@ -137,9 +137,10 @@ class _Page:
         self.size = (COLUMN if self.stretched else height / aspect, height)
         if self.profile:
             self.size = (COLUMN, LOWEST)
-        self.row = max(LOWEST, self.size[1])
+        other = max(LOWEST, self.size[1])
+        self.rows = (self.size[1], other, other)
         width = LEFT + 4 * COLUMN + 4 * GUTTER + RIGHT - 0.2
-        self.figure = _figure(width, TOP + 3 * self.row + 2 * ROW_GAP + BOTTOM)
+        self.figure = _figure(width, TOP + sum(self.rows) + 2 * ROW_GAP + BOTTOM)
 
     @property
     def grid(self) -> Grid:
@@ -163,7 +164,8 @@ class _Page:
     ) -> None:
         """Draw one quantity as a map with colour and scale bar, or as a profile where it is a line."""
         if self.profile:
-            axes = self.panel(row, column, letter, title)
+            titled = f"{title} ({scale.unit})" if scale is not None and scale.unit else title
+            axes = self.panel(row, column, letter, titled)
             panels.draw_profile(axes, values, errors, self.grid, scale)
             return
         axes = self.image_panel(row, column, letter, title)
@@ -200,7 +202,7 @@ class _Page:
     def panel(self, row: int, column: int, letter: str, title: str = "", *, columns: int = 1) -> Axes:
         """Return axes over the full height of a row, with letter and title."""
         width = columns * COLUMN + (columns - 1) * GUTTER
-        return self._axes(row, column, width, self.row, letter, title)
+        return self._axes(row, column, width, self.rows[row], letter, title)
 
     def image_panel(self, row: int, column: int, letter: str, title: str) -> Axes:
         """Return axes of the shape of the maps, hanging from the top of a row."""
@@ -213,13 +215,13 @@ class _Page:
             (left / page_width, (top - height) / page_height, width / page_width, height / page_height)
         )
         where = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "baseline", "color": panels.INK}
-        axes.annotate(letter, (0, 1), (0, 5), fontsize=panels.NORMAL + 1, fontweight="bold", **where)
-        axes.annotate(title, (0, 1), (11, 5), fontsize=panels.NORMAL, parse_math=False, **where)
+        axes.annotate(letter, (0, 1), (0, panels.TITLE_PAD), fontsize=panels.NORMAL + 1, fontweight="bold", **where)
+        axes.annotate(title, (0, 1), (11, panels.TITLE_PAD), fontsize=panels.NORMAL, parse_math=False, **where)
         return axes
 
     def corner(self, row: int, column: int) -> tuple[float, float]:
         """Return left and top of a cell in inches from the lower left corner of the page."""
-        top = self.figure.get_figheight() - TOP - row * (self.row + ROW_GAP)
+        top = self.figure.get_figheight() - TOP - sum(self.rows[:row]) - row * ROW_GAP
         return LEFT + column * (COLUMN + GUTTER), top
 
 
@@ -331,13 +333,14 @@ def _draw_legend(page: _Page, row: int, column: int, maps: ParameterMaps, *, wid
     left, top = page.corner(row, column)
     left -= GUTTER - 0.15
     width = (2.4 * COLUMN if wide else COLUMN) + 0.2
-    pitch = 0.165
+    pitch, height = 0.155, page.rows[row]
     page_width, page_height = page.figure.get_size_inches()
-    axes = page.figure.add_axes((left / page_width, (top - page.row) / page_height, width / page_width, 0.0))
+    axes = page.figure.add_axes(
+        (left / page_width, (top - height) / page_height, width / page_width, height / page_height)
+    )
     axes.set_axis_off()
-    axes.set_position((left / page_width, (top - page.row) / page_height, width / page_width, page.row / page_height))
-    axes.set(xlim=(0, width), ylim=(page.row, 0))
-    room = int(page.row / pitch)
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    room = int(height / pitch)
     for line, (colour, text, count) in enumerate(_legend_lines(maps, room, wide)):
         y = (line + 0.5) * pitch
         if colour is not None:
@@ -360,9 +363,7 @@ def _draw_single(maps: ParameterMaps, curve: CurveFit | None) -> Figure:
     width = LEFT + 0.15 + (plot + 0.5 if plot else 0.0) + table + 0.3
     figure = _figure(width, height)
     if curve is not None:
-        axes = figure.add_axes(
-            ((LEFT + 0.15) / width, BOTTOM / height, plot / width, (height - TOP - BOTTOM) / height)
-        )
+        axes = figure.add_axes(((LEFT + 0.15) / width, BOTTOM / height, plot / width, (height - TOP - BOTTOM) / height))
         panels.draw_curve(axes, curve)
     left = LEFT + (plot + 0.65 if plot else 0.0)
     for number, (label, text) in enumerate(rows):

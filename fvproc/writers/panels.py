@@ -27,6 +27,8 @@ CLASS_NAMES = ("fine", "warned", "fatal")
 APPROACH_COLOUR, RETRACT_COLOUR, FIT_COLOUR = "#8fb8d8", "#1f4e79", "#d55e00"
 
 SMALL, NORMAL = 7.0, 8.0  # type sizes, points
+TITLE_PAD = 5.0  # from the top of a panel to the baseline of what stands over it, points
+_ROUNDING = 1e-6  # values that differ by less, relative to themselves, differ by float32 only
 LOG_DECADES = 1.5  # a quantity that may be logarithmic is so from this span on
 MINUS = "\N{MINUS SIGN}"
 
@@ -77,7 +79,7 @@ def scale_of(values: np.ndarray, unit: str, colours: str, *, log: bool = False) 
             if math.log10(high / low) > LOG_DECADES:
                 return Scale(factor, name, LogNorm(low, high), colormaps[colours])
     low, high = np.percentile(shown, (1, 99))
-    if not high > low:
+    if not high - low > _ROUNDING * abs(high + low):
         margin = abs(low) * 0.01 or 1.0
         low, high = low - margin, high + margin
     return Scale(factor, name, Normalize(low, high), colormaps[colours])
@@ -128,7 +130,7 @@ def draw_colour_bar(axes: Axes, image: Any, values: np.ndarray, scale: Scale) ->
     axes.tick_params(width=0.4, length=1.2, color=QUIET, which="minor")
     numbers(axes.yaxis, scale.log)
     if scale.unit:
-        axes.set_title(scale.unit, fontsize=SMALL, pad=3, color=INK)
+        axes.set_title(scale.unit, fontsize=SMALL, pad=TITLE_PAD, color=INK)
 
 
 def numbers(axis: Any, log: bool, count: int = 5) -> None:
@@ -203,11 +205,11 @@ def draw_profile(axes: Axes, values: np.ndarray, errors: np.ndarray | None, grid
     axes.plot(where, shown, "-o", color=scale.colours(0.35), ms=2, lw=0.8)
     if scale.log:
         axes.set_yscale("log")
+    elif np.nanmax(shown) - np.nanmin(shown) < _ROUNDING * abs(np.nanmax(shown)):
+        axes.set_ylim(scale.limits)
     numbers(axes.yaxis, scale.log)
     numbers(axes.xaxis, False)
     axes.set_xlabel(label, fontsize=SMALL, labelpad=2)
-    if scale.unit:
-        axes.set_title(scale.unit, fontsize=SMALL, pad=3, loc="right")
 
 
 def positions(grid: Grid) -> tuple[np.ndarray, str]:
@@ -239,20 +241,29 @@ def classes(maps: ParameterMaps) -> np.ndarray:
 
 
 def draw_flags(axes: Axes, maps: ParameterMaps, *, stretched: bool) -> None:
-    """Draw which curves are fine, warned or fatal."""
+    """Draw which curves are fine, warned or fatal; maps of one row or column as a strip over the position."""
     grid = maps.grid
     dy, dx = grid.pixel
+    shown, extent = classes(maps), (0.0, grid.nx * dx, 0.0, grid.ny * dy)
     plain_map(axes)
+    if 1 in grid.shape:
+        where, label = positions(grid)
+        half = 0.5 * (where[1] - where[0])
+        shown, extent = shown.reshape(1, -1), (where[0] - half, where[-1] + half, 0.0, 1.0)
     axes.imshow(
-        classes(maps),
+        shown,
         cmap=ListedColormap(CLASS_COLOURS),
         vmin=-0.5,
         vmax=2.5,
         origin="lower",
-        extent=(0, grid.nx * dx, 0, grid.ny * dy),
-        aspect="auto" if stretched else "equal",
+        extent=extent,
+        aspect="auto" if stretched or 1 in grid.shape else "equal",
         interpolation="nearest",  # a mean of two classes is no class
     )
+    if 1 in grid.shape:
+        axes.tick_params(labelsize=SMALL, width=0.5, length=2.5, color=QUIET, pad=2)
+        numbers(axes.xaxis, False)
+        axes.set_xlabel(label, fontsize=SMALL, labelpad=2)
 
 
 def draw_histogram(axes: Axes, values: np.ndarray, scale: Scale | None, label: str) -> None:
@@ -285,14 +296,14 @@ def draw_histogram(axes: Axes, values: np.ndarray, scale: Scale | None, label: s
         linewidth=0.25,
     )
     median = float(np.median(shown))
-    axes.axvline(median, color=INK, lw=0.9, ls=(0, (4, 2)))
+    axes.axvline(median, color="white", lw=2.4, alpha=0.8)  # keeps the line apart from dark bars
+    axes.axvline(median, color=INK, lw=1.0, ls=(0, (4, 2)))
     axes.set_xlim(low, high)
     axes.set_ylim(0, max(int(counts.max()), 1) * 1.06)
     numbers(axes.xaxis, scale.log)
     numbers(axes.yaxis, False, 4)
     axes.set_xlabel(f"{label} ({scale.unit})" if scale.unit else label, fontsize=SMALL, labelpad=2)
-    axes.set_ylabel("curves", fontsize=SMALL, labelpad=2)
-    axes.set_title(f"median {median:.3g} {scale.unit}".rstrip(), fontsize=SMALL, pad=3, loc="right")
+    axes.set_title(f"median {median:.3g} {scale.unit}".rstrip(), fontsize=SMALL, pad=TITLE_PAD, loc="right")
 
 
 def bins_for(count: int) -> int:
@@ -310,7 +321,7 @@ def draw_curve(axes: Axes, curve: CurveFit) -> None:
         nothing(axes)
         return
     contact = float(curve.record["contact_point"])
-    known = math.isfinite(contact)
+    known = float(all_z[seen].min()) <= contact <= float(all_z[seen].max())
     origin = contact if known else 0.0
     z_factor, z_unit = readable("m", np.array([np.ptp(all_z[seen])]))
     force_factor, force_unit = readable("N", np.array([np.max(np.abs(all_force[seen]))]))
@@ -323,14 +334,13 @@ def draw_curve(axes: Axes, curve: CurveFit) -> None:
     dots: dict[str, Any] = {"marker": "o", "ms": 2.6, "mew": 0, "lw": 0.5, "alpha": 0.9}
     axes.plot(*place(curve.retract_z, curve.retract_force), color=RETRACT_COLOUR, label="retract", **dots)
     if curve.fit_z.size:
-        name = QUANTITIES["modulus"].label
-        axes.plot(*place(curve.fit_z, curve.fit_force), color=FIT_COLOUR, lw=1.8, label="fit", gid=name, zorder=4)
+        axes.plot(*place(curve.fit_z, curve.fit_force), color=FIT_COLOUR, lw=1.8, label="fit", zorder=4)
     if known:
         axes.axvline(0, color=INK, lw=0.8, ls=(0, (4, 2)), zorder=1, label="contact point")
     start, stop = (window(curve, all_z[seen]) - origin) * z_factor
     axes.set_xlim(start, stop)
-    numbers(axes.xaxis, False, 6)
-    numbers(axes.yaxis, False, 5)
+    numbers(axes.xaxis, False, 9)
+    numbers(axes.yaxis, False, 6)
     reference = "z − contact point" if known else "z"
     axes.set_xlabel(f"piezo extension {reference} ({z_unit})", fontsize=SMALL, labelpad=2)
     axes.set_ylabel(f"force ({force_unit})", fontsize=SMALL, labelpad=2)
@@ -342,7 +352,7 @@ def window(curve: CurveFit, z: np.ndarray) -> np.ndarray:
     low, high = float(z.min()), float(z.max())
     margin = 0.02 * (high - low) or 1e-9
     contact = float(curve.record["contact_point"])
-    if not math.isfinite(contact) or not low < contact < high:
+    if not low <= contact <= high:  # nor is NaN
         return np.array([low - margin, high + margin])
     foot = min(contact, float(curve.fit_z.min())) if curve.fit_z.size else contact
     finite = np.isfinite(curve.retract_force)

@@ -17,7 +17,6 @@ from fvproc import simulate
 from fvproc.quantities import QUANTITIES, Flag
 from fvproc.recipe import Recipe, leaves
 
-
 TESTS = Path(
     __file__
 ).parent  # not the checkout, whose fvproc/ has no compiled kernel and would go before the installed
@@ -189,8 +188,8 @@ def test_the_printed_recipe_is_the_default(tmp_path):
 
 def test_simulate_convert_plot(tmp_path):
     curves = tmp_path / "curves.h5"
-    done("simulate", curves, "--ny", 6, "--nx", 5, "--modulus", "45MPa", "--spring-constant", "0.4", "--travel", "150nm",
-         "--peak-force", "5nN", "--adhesion", "1nN")  # fmt: skip
+    scene = {"ny": 6, "nx": 5, "modulus": "45MPa", "spring-constant": 0.4, "travel": "150nm", "peak-force": "5nN"}
+    done("simulate", curves, "--adhesion", "1nN", *(part for k, v in scene.items() for part in (f"--{k}", v)))
     assert np.all(simulate.read_truth(curves)["modulus"] == 45e6)
     assert "curves.h5" in refused("simulate", curves)
     done("convert", curves, tmp_path / "copy.h5", "--compress")

@@ -2,7 +2,7 @@
 
 from libc.math cimport sqrt
 
-from fvproc._core.lanes cimport line_sums
+from fvproc._core.lanes cimport dot, line_sums
 from fvproc._core.types cimport Branch
 
 
@@ -33,27 +33,25 @@ cdef inline void subtract_baseline(Branch* branch, double offset, double tilt, d
         d[i] -= offset + tilt * (z[i] - centre)
 
 
-cdef inline void measure_noise(Branch* branch, int order, double quantum) noexcept nogil:
+cdef inline void measure_noise(Branch* branch, int order, double quantum, double* r) noexcept nogil:
     """Standard deviation about the branch's own line over [far, n), and the inflation of errors by correlation.
 
     Takes the noise to be a first-order autoregression: the variance of a mean is (1 + ρ)/(1 − ρ) times that of
     white noise, ρ the correlation of neighbours. `quantum` is the width of a step of the converter: its variance
-    quantum²/12 is the least there can be.
+    quantum²/12 is the least there can be. r: scratch for branch.n doubles.
     """
     cdef Py_ssize_t count = branch.n - branch.far
     cdef const double* d = branch.d + branch.far
     cdef const double* z = branch.z + branch.far
     cdef double[6] sums
-    cdef double offset, tilt, variance, rho, r, previous, squares = 0.0, products = 0.0
+    cdef double offset, tilt, variance, rho, squares, products
     cdef Py_ssize_t i
     line_sums(z, d, count, branch.centre, sums)
     line_through(sums, order, &offset, &tilt)
-    previous = 0.0
     for i in range(count):
-        r = d[i] - offset - tilt * (z[i] - branch.centre)
-        squares += r * r
-        products += r * previous
-        previous = r
+        r[i] = d[i] - offset - tilt * (z[i] - branch.centre)
+    squares = dot(r, r, count)
+    products = dot(r, r + 1, count - 1)
     variance = squares / (count - 1 - order)
     rho = products / squares if squares > 0.0 else 0.0
     if variance < quantum * quantum / 12.0:

@@ -64,13 +64,13 @@ cdef inline double reduced_modulus(const Settings* settings, double compliance) 
     return settings.reduced_per_stiffness * stiffness
 
 
-cdef inline void prepare(Branch* branch, const Settings* settings, double quantum) noexcept nogil:
+cdef inline void prepare(Branch* branch, const Settings* settings, double quantum, double* work) noexcept nogil:
     fit_baseline(branch, settings.baseline_fraction, settings.baseline_order)
     subtract_baseline(branch, branch.offset, branch.tilt, branch.centre)
-    measure_noise(branch, settings.baseline_order, quantum)
+    measure_noise(branch, settings.baseline_order, quantum, work)
 
 
-cdef inline void refine(Branch* branch, const Settings* settings, double quantum) noexcept nogil:
+cdef inline void refine(Branch* branch, const Settings* settings, double quantum, double* work) noexcept nogil:
     """Fit the baseline again over all of the non-contact part, and find the edges anew.
 
     The far part of a sinusoidal ramp covers a short way: its line, carried on to the contact, errs by several
@@ -87,7 +87,7 @@ cdef inline void refine(Branch* branch, const Settings* settings, double quantum
     branch.offset += offset
     branch.tilt += tilt
     branch.far = start
-    measure_noise(branch, settings.baseline_order, quantum)
+    measure_noise(branch, settings.baseline_order, quantum, work)
     find_peak(branch)
     find_end_of_contact(branch)
 
@@ -248,8 +248,8 @@ cdef inline void fit_curve(Curve* curve, const Settings* settings, double* work,
     ):
         curve.flags |= BASELINE_TOO_SHORT
         return
-    prepare(approach, settings, curve.quantum)
-    prepare(retract, settings, curve.quantum)
+    prepare(approach, settings, curve.quantum, work)
+    prepare(retract, settings, curve.quantum, work)
     if settings.baseline_of_approach:
         take_baseline(retract, approach)
     find_peak(approach)
@@ -257,8 +257,8 @@ cdef inline void fit_curve(Curve* curve, const Settings* settings, double* work,
     find_end_of_contact(approach)
     find_end_of_contact(retract)
     if settings.maximum_likelihood and not settings.baseline_of_approach:
-        refine(approach, settings, curve.quantum)
-        refine(retract, settings, curve.quantum)
+        refine(approach, settings, curve.quantum, work)
+        refine(retract, settings, curve.quantum, work)
     noise = retract.noise
     top = approach.peak if approach.peak > retract.peak else retract.peak
     record.baseline_noise = <float>(k * noise * NM)

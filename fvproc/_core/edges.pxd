@@ -1,5 +1,6 @@
 # Where contact begins and ends on a branch whose baseline is subtracted: peak, zero crossing, pull-off.
 
+from fvproc._core.lanes cimport first_of, largest, smallest
 from fvproc._core.types cimport Branch
 
 cdef enum:
@@ -7,14 +8,8 @@ cdef enum:
 
 
 cdef inline void find_peak(Branch* branch) noexcept nogil:
-    cdef Py_ssize_t i, at = 0
-    cdef double peak = branch.d[0]
-    for i in range(1, branch.n):
-        if branch.d[i] > peak:
-            peak = branch.d[i]
-            at = i
-    branch.peak = peak
-    branch.peak_at = at
+    branch.peak = largest(branch.d, branch.n)
+    branch.peak_at = first_of(branch.d, branch.peak, 0, branch.n)
 
 
 cdef inline void find_end_of_contact(Branch* branch) noexcept nogil:
@@ -38,12 +33,8 @@ cdef inline void find_end_of_contact(Branch* branch) noexcept nogil:
     branch.lowest_at = branch.zero
     if branch.zero == n:
         return
-    at = branch.zero
-    lowest = d[at]
-    for i in range(branch.zero + 1, n):
-        if d[i] < lowest:
-            lowest = d[i]
-            at = i
+    lowest = smallest(d + branch.zero, n - branch.zero)
+    at = first_of(d, lowest, branch.zero, n)
     branch.lowest = lowest
     branch.lowest_at = at
     branch.pulled = lowest < -SIGNIFICANT * branch.noise

@@ -1,5 +1,6 @@
 # Areas under a curve: work lost in a cycle and work of adhesion, in nm² of deflection times travel.
 
+from fvproc._core.lanes cimport trapezia
 from fvproc._core.types cimport Branch
 
 
@@ -7,6 +8,8 @@ cdef inline double area(const Branch* branch, double low, double high) noexcept 
     """∫ d dz over low <= z <= high by trapezia, cut ends interpolated."""
     cdef Py_ssize_t i
     cdef double z1, z2, d1, d2, slope, result = 0.0
+    if low <= branch.z[branch.n - 1] and branch.z[0] <= high:
+        return 0.5 * trapezia(branch.z, branch.d, branch.n)
     for i in range(branch.n - 1):
         z1 = branch.z[i + 1]
         z2 = branch.z[i]

@@ -102,7 +102,7 @@ cdef inline double evaluate(
             column_s[i] = s
     else:
         start_roots(column_s, b, count, p)
-        solve_sphere(column_s, b, count, 5, p)
+        solve_sphere(column_s, b, count, 4, p)
         for i in range(count):
             x = p[i] if column_s[i] > 0.0 else 0.0
             s = 3.0 * x / (3.0 * x + 2.0 * b + 1e-150)
@@ -180,11 +180,12 @@ cdef inline bint start_values(
 ) noexcept nogil:
     """B and z0 from a straight line of δ-like z − d against q^(1/m): the model is linear in these, q being measured.
 
-    Samples below a tenth of the load are left out, where noise bends q^(1/m).
+    Samples below a tenth of the load are left out, where noise bends q^(1/m); some twenty samples do for a start.
     """
-    cdef Py_ssize_t i, used = 0
+    cdef Py_ssize_t i, j, used = 0, stride = 1 + count // 24
     cdef double top = branch.peak + adhesion, g, s, sg = 0.0, sd = 0.0, sgg = 0.0, sgd = 0.0, determinant
-    for i in range(count):
+    for j in range((count + stride - 1) // stride):
+        i = j * stride
         if branch.d[i] + adhesion < 0.1 * top:
             continue
         g = indentation_shape(model, branch.d[i] + adhesion)
@@ -299,11 +300,12 @@ cdef inline bint minimise(Problem* problem, double* theta, double* work, double*
     cdef double[5] trial_gradient
     cdef double[5] trial
     cdef double[5] step
-    cdef double damping = 0.0, trial_cost, promised = 0.0
+    cdef double damping = 0.0, trial_cost, contact_sse, promised = 0.0
     cdef Py_ssize_t count
     cdef int iteration, j, moves = 0, clamped = 0
     cdef bint settled = False
     cost[0] = assess(problem, theta, work, matrix, gradient)
+    contact_sse = problem.contact_sse
     for iteration in range(ITERATIONS):
         if not solve_normal(matrix, gradient, damping, step, NULL):
             damping = 1e-3 if damping == 0.0 else damping * 10.0
@@ -322,12 +324,13 @@ cdef inline bint minimise(Problem* problem, double* theta, double* work, double*
         trial_cost = assess(problem, trial, work, trial_matrix, trial_gradient)
         if trial_cost <= cost[0]:
             cost[0] = trial_cost
+            contact_sse = problem.contact_sse
             memcpy(theta, trial, sizeof(trial))
             memcpy(matrix, trial_matrix, sizeof(trial_matrix))
             memcpy(gradient, trial_gradient, sizeof(trial_gradient))
             damping = damping * 0.1 if damping > 1e-6 else 0.0
-            settled = settled or promised < 1e-8 * cost[0] / branch.n
-        elif promised < 1e-6 * cost[0] / branch.n:
+            settled = settled or promised < 1e-6 * cost[0] / branch.n
+        elif promised < 1e-5 * cost[0] / branch.n:
             settled = True  # rounding, not curvature, stands in the way
         else:
             damping = 1e-3 if damping == 0.0 else damping * 10.0
@@ -345,10 +348,10 @@ cdef inline bint minimise(Problem* problem, double* theta, double* work, double*
         settled = False
         damping = 0.0
         cost[0] = assess(problem, theta, work, matrix, gradient)
+        contact_sse = problem.contact_sse
     if not settled and not promised < 0.05 * cost[0] / branch.n:
         return False
-    # the last call of assess may have been at a point that was turned down
-    cost[0] = assess(problem, theta, work, matrix, gradient)
+    problem.contact_sse = contact_sse  # the last call of assess may have been at a point that was turned down
     return True
 
 

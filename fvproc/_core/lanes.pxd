@@ -33,6 +33,65 @@ cdef inline double dot(const double* x, const double* y, Py_ssize_t n) noexcept 
     return _combine(a)
 
 
+cdef inline double trapezia(const double* z, const double* d, Py_ssize_t n) noexcept nogil:
+    """Σ (z[i] − z[i+1])·(d[i] + d[i+1]) over the n − 1 intervals: twice ∫ d dz of a branch in surface order."""
+    cdef double[8] a = [0, 0, 0, 0, 0, 0, 0, 0]
+    cdef Py_ssize_t i, last = n - 1, whole
+    cdef int j
+    if n < 2:
+        return 0.0
+    whole = last - last % 8
+    for i in range(0, whole, 8):
+        for j in range(8):
+            a[j] += (z[i + j] - z[i + j + 1]) * (d[i + j] + d[i + j + 1])
+    for i in range(whole, last):
+        a[i - whole] += (z[i] - z[i + 1]) * (d[i] + d[i + 1])
+    return _combine(a)
+
+
+cdef inline double largest(const double* x, Py_ssize_t n) noexcept nogil:
+    """max x; NaN is passed over."""
+    cdef double[8] a
+    cdef Py_ssize_t i, whole = n - n % 8
+    cdef int j
+    for j in range(8):
+        a[j] = x[0]
+    for i in range(0, whole, 8):
+        for j in range(8):
+            a[j] = x[i + j] if x[i + j] > a[j] else a[j]
+    for i in range(whole, n):
+        a[0] = x[i] if x[i] > a[0] else a[0]
+    for j in range(1, 8):
+        a[0] = a[j] if a[j] > a[0] else a[0]
+    return a[0]
+
+
+cdef inline double smallest(const double* x, Py_ssize_t n) noexcept nogil:
+    """min x; NaN is passed over."""
+    cdef double[8] a
+    cdef Py_ssize_t i, whole = n - n % 8
+    cdef int j
+    for j in range(8):
+        a[j] = x[0]
+    for i in range(0, whole, 8):
+        for j in range(8):
+            a[j] = x[i + j] if x[i + j] < a[j] else a[j]
+    for i in range(whole, n):
+        a[0] = x[i] if x[i] < a[0] else a[0]
+    for j in range(1, 8):
+        a[0] = a[j] if a[j] < a[0] else a[0]
+    return a[0]
+
+
+cdef inline Py_ssize_t first_of(const double* x, double value, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
+    """First index from start at which x equals value; start if none does."""
+    cdef Py_ssize_t i
+    for i in range(start, n):
+        if x[i] == value:
+            return i
+    return start
+
+
 cdef inline void line_sums(
     const double* z, const double* d, Py_ssize_t n, double centre, double* sums
 ) noexcept nogil:

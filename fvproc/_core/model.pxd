@@ -68,7 +68,7 @@ cdef inline void start_roots(const double* c, double b, Py_ssize_t n, double* p)
 
 
 cdef inline void solve_sphere(const double* c, double b, Py_ssize_t n, int steps, double* p) noexcept nogil:
-    """Newton steps on p³ + B·p² = c from the values of start_roots; five end within rounding of the root.
+    """Newton steps on p³ + B·p² = c from the values of start_roots; four end within 1e-8 of the root.
 
     The left side is convex for p > 0: from above the root the steps fall towards it, from just below they pass
     it once. From far below the first step would overshoot by orders of magnitude.

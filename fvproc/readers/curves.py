@@ -39,6 +39,7 @@ description = f'fvproc curves file (.h5, HDF5 with the root attribute format = "
 suffixes = (".h5", ".hdf5")
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py raises on files with flipped bits
 
 
 def sniff(head: bytes, path: str) -> bool:
@@ -48,7 +49,7 @@ def sniff(head: bytes, path: str) -> bool:
     try:
         with h5py.File(path, "r", locking="best-effort") as file:
             return text(file.attrs.get("format")) == FORMAT
-    except (OSError, RuntimeError):
+    except _DAMAGE:
         return True
 
 
@@ -163,8 +164,8 @@ class _Source:
     def _errors(self, where: str) -> Iterator[None]:
         try:
             yield
-        except (OSError, RuntimeError, KeyError) as error:
-            raise FileFormatError(f"{self._volume.path}: /{where} cannot be read: {error}") from None
+        except _DAMAGE as error:
+            raise FileFormatError(f"{self._volume.path}: /{where} cannot be read: {error}") from error
 
 
 # ---- opening
@@ -182,5 +183,5 @@ def _opened(path: str) -> Iterator[h5py.File]:
     with file:
         try:
             yield file
-        except (OSError, RuntimeError, KeyError) as error:
-            raise FileFormatError(f"{path}: the HDF5 file is damaged: {error}") from None
+        except _DAMAGE as error:
+            raise FileFormatError(f"{path}: the HDF5 file is damaged: {error}; fetch it again") from error

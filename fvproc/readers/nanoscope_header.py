@@ -98,8 +98,9 @@ class Section:
         return next((self._fields[name.lower()] for name in names if self._fields.get(name.lower())), None)
 
     def numbers(self, *names: str) -> list[float]:
-        """Return the numbers in a field, units passed over; empty if there is none."""
-        return [float(number) for number in _NUMBER.findall(self.text(*names) or "")]
+        """Return the numbers in a field, units passed over; empty if there is none, or one is beyond all bounds."""
+        numbers = [float(number) for number in _NUMBER.findall(self.text(*names) or "")]
+        return numbers if all(map(math.isfinite, numbers)) else []
 
     def value(self, *names: str) -> Value | None:
         """Return a ``V`` parameter; None if there is none, or it cannot be understood."""

@@ -57,8 +57,5 @@ BANDS: tuple[Band, ...] = (
 
 def plane(maps: ParameterMaps, band: Band) -> np.ndarray:
     """Return one plane, (ny, nx) little-endian float32, contiguous, top row of the scan first as images have it."""
-    if band.shift is None:
-        values = maps[band.name]
-    else:
-        values = (maps.flags >> np.uint32(band.shift)) & _HALF_MASK
+    values = maps[band.name] if band.shift is None else (maps.flags >> np.uint32(band.shift)) & _HALF_MASK
     return np.ascontiguousarray(values[::-1], "<f4")

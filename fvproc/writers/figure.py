@@ -19,7 +19,7 @@ from matplotlib.patches import Rectangle
 from fvproc import provenance as origin
 from fvproc.errors import RecipeError
 from fvproc.maps import CurveFit, ParameterMaps
-from fvproc.quantities import FATAL_BITS, FLAG_MEANINGS, QUANTITIES, Flag, readable
+from fvproc.quantities import FATAL_BITS, FLAG_MEANINGS, QUANTITIES, Flag
 from fvproc.volume import Grid
 from fvproc.writers import panels
 
@@ -43,8 +43,8 @@ THINNEST = 0.16  # a map thinner than this part of its length is stretched
 
 # Matplotlib keeps its settings, fonts and caches for the process as a whole.
 _DRAWING = threading.Lock()
-_STYLES = ("axes", "figure.", "font", "grid", "hatch", "image", "legend", "lines", "mathtext", "patch", "path")
-_STYLES += ("pdf", "savefig", "svg", "text", "xtick", "ytick")
+_STYLES: tuple[str, ...] = ("axes", "figure.", "font", "grid", "hatch", "image", "legend", "lines", "mathtext")
+_STYLES += ("patch", "path", "pdf", "savefig", "svg", "text", "xtick", "ytick")
 
 
 def write(maps: ParameterMaps, path: str | PathLike[str], *, curve: CurveFit | None = None) -> None:
@@ -184,20 +184,9 @@ class _Page:
         """Draw what stands below an image: the scale bar, and a word where the image is out of proportion."""
         if self.profile:
             return
-        panels.draw_scale_bar(axes, self.grid)
+        panels.draw_scale_bar(axes, self.grid, self.size[1])
         if self.stretched:
-            axes.annotate(
-                "y not to scale",
-                (1, 0),
-                (0, -6.5),
-                xycoords="axes fraction",
-                textcoords="offset points",
-                ha="right",
-                va="center",
-                fontsize=panels.SMALL,
-                color=panels.QUIET,
-                annotation_clip=False,
-            )
+            panels.note_below(axes, "y not to scale", 1)
 
     def panel(self, row: int, column: int, letter: str, title: str = "", *, columns: int = 1) -> Axes:
         """Return axes over the full height of a row, with letter and title."""
@@ -214,7 +203,12 @@ class _Page:
         axes: Axes = self.figure.add_axes(
             (left / page_width, (top - height) / page_height, width / page_width, height / page_height)
         )
-        where = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "baseline", "color": panels.INK}
+        where: dict[str, Any] = {
+            "xycoords": "axes fraction",
+            "textcoords": "offset points",
+            "va": "baseline",
+            "color": panels.INK,
+        }
         axes.annotate(letter, (0, 1), (0, panels.TITLE_PAD), fontsize=panels.NORMAL + 1, fontweight="bold", **where)
         axes.annotate(title, (0, 1), (11, panels.TITLE_PAD), fontsize=panels.NORMAL, parse_math=False, **where)
         return axes
@@ -232,24 +226,38 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _draw_heading(figure: Figure, maps: ParameterMaps) -> None:
+    """Write the name of the file and, in one line or two, what was done with it."""
     width, height = figure.get_size_inches()
     source = maps.provenance.get("input")
     name = source.get("name") if isinstance(source, Mapping) else None
-    left = LEFT / width
-    for text, down, size, weight, colour in (
-        (str(name or "Parameter maps"), 0.24, 11.0, "bold", panels.INK),
-        (summary(maps), 0.43, panels.SMALL + 0.5, "normal", panels.QUIET),
+    small = panels.SMALL + 0.5
+
+    def room(size: float) -> float:
+        return (width - LEFT - RIGHT) * 72 / (0.62 * size)  # characters, from the mean width of bold ones
+
+    lines = [""]
+    for part in summary(maps):
+        longer = f"{lines[-1]}  ·  {part}" if lines[-1] else part
+        if len(longer) > 1.15 * room(small) and len(lines) < 2:
+            lines.append(part)
+        else:
+            lines[-1] = longer
+    down = 0.24
+    for text, size, weight, colour in (
+        (_shortened(str(name or "Parameter maps"), room(11.0)), 11.0, "bold", panels.INK),
+        *((_shortened(line, 1.15 * room(small)), small, "normal", panels.QUIET) for line in lines),
     ):
         figure.text(
-            left,
+            LEFT / width,
             1 - down / height,
-            _shortened(text, (width - LEFT - RIGHT) * 72 / (0.62 * size)),
+            text,
             fontsize=size,
             fontweight=weight,
             color=colour,
             va="baseline",
             parse_math=False,  # a file name may hold dollars
         )
+        down += 0.19 if weight == "bold" else 0.14
 
 
 def _shortened(text: str, room: float) -> str:
@@ -261,13 +269,12 @@ def _shortened(text: str, room: float) -> str:
     return f"{text[:half]}…{text[-half:]}"
 
 
-def summary(maps: ParameterMaps) -> str:
-    """Return one line on what was measured and how it was fitted, as far as the provenance tells."""
+def summary(maps: ParameterMaps) -> list[str]:
+    """Return in a few words each what was measured and how it was fitted, as far as the provenance tells."""
     grid = maps.grid
     parts = [f"{grid.ny} × {grid.nx} curves" if grid.curves > 1 else "1 curve"]
     if grid.size_x is not None and grid.size_y is not None:
-        factor, unit = readable("m", np.array([max(grid.size_x, grid.size_y) * 1.0000001]))
-        parts.append(f"{grid.size_y * factor:.4g} × {grid.size_x * factor:.4g} {unit}")
+        parts.append(f"{panels.amount(grid.size_y, 'm')} × {panels.amount(grid.size_x, 'm')}")
     try:
         recipe = origin.recipe_of(maps.provenance)
     except RecipeError:
@@ -276,8 +283,7 @@ def summary(maps: ParameterMaps) -> str:
         model = recipe.fit.model.replace("_", " ")
         parts.append(f"{model.upper() if model == 'dmt' else model} on {recipe.fit.branch}, method {recipe.fit.method}")
         if recipe.tip.radius is not None:
-            factor, unit = readable("m", np.array([recipe.tip.radius * 1.0000001]))
-            parts.append(f"tip radius {recipe.tip.radius * factor:.4g} {unit}")
+            parts.append(f"tip radius {panels.amount(recipe.tip.radius, 'm')}")
         if recipe.tip.half_angle is not None:
             parts.append(f"half angle {math.degrees(recipe.tip.half_angle):.4g}°")
         if recipe.poisson_ratio is not None:
@@ -285,71 +291,65 @@ def summary(maps: ParameterMaps) -> str:
     calibration = maps.provenance.get("calibration")
     setting = calibration.get("spring_constant") if isinstance(calibration, Mapping) else None
     if isinstance(setting, Mapping) and isinstance(setting.get("value"), (int, float)):
-        parts.append(f"k = {setting['value']:.4g} N/m")
+        parts.append(f"k = {panels.amount(setting['value'], 'N/m')}")
     if "version" in maps.provenance:
         parts.append(f"{origin.PROGRAM} {maps.provenance['version']}")
-    return "  ·  ".join(parts)
+    return parts
 
 
 def _curve_title(curve: CurveFit) -> str:
     modulus = panels.number_with_error(curve.record, "modulus")
     lower = float(curve.record["modulus_lower"])
     if modulus == "no value" and math.isfinite(lower):
-        factor, unit = readable("Pa", np.array([lower]))
-        modulus = f"> {lower * factor:.3g} {unit} (95 %)"
+        modulus = f"> {panels.amount(lower, 'Pa')} (95 %)"
     else:
         modulus = f"= {modulus}"
     adhesion = panels.number_with_error(curve.record, "adhesion")
     return f"Row {curve.y}, column {curve.x}:  E {modulus},  adhesion = {adhesion}".replace("= no value", "unknown")
 
 
-def _legend_lines(maps: ParameterMaps, room: int, wide: bool) -> Iterator[tuple[str | None, str, str]]:
-    """Yield (colour of a class or None, text, count): each class, below it its most frequent flags."""
-    total = maps.grid.curves
+def _legend_lines(maps: ParameterMaps, room: int) -> Iterator[tuple[str | None, str, str, str]]:
+    """Yield (colour of a class or None, name, count, meaning): each class, below it its most frequent flags."""
     found = maps.flag_counts()
     sizes = np.bincount(panels.classes(maps).ravel(), minlength=3)
-    shares = [[], *([f for f in found if bool(f & FATAL_BITS) is fatal] for fatal in (False, True))]
-    each = max(1, (room - 3) // max(1, sum(bool(flags) for flags in shares)))
-    for number, flags in enumerate(shares):
-        yield (
-            panels.CLASS_COLOURS[number],
-            panels.CLASS_NAMES[number],
-            f"{sizes[number]}  ({100 * sizes[number] / total:.3g} %)",
-        )
+    kinds: list[list[Flag]] = [[], *([f for f in found if bool(f & FATAL_BITS) is fatal] for fatal in (False, True))]
+    each = max(1, (room - len(kinds)) // max(1, sum(bool(flags) for flags in kinds)))
+    for colour, name, size, flags in zip(panels.CLASS_COLOURS, panels.CLASS_NAMES, sizes, kinds, strict=True):
+        yield colour, name, f"{size}  ({100 * size / maps.grid.curves:.3g} %)", ""
         frequent = sorted(flags, key=lambda flag: -found[flag])
-        for flag in frequent[:each] if len(frequent) <= each else frequent[: each - 1]:
-            yield None, _flag_text(flag, wide), str(found[flag])
-        if len(frequent) > each:
-            yield None, f"and {len(frequent) - each + 1} more kinds", ""
-
-
-def _flag_text(flag: Flag, wide: bool) -> str:
-    name = str(flag.name).lower()
-    return f"{name}: {FLAG_MEANINGS[flag]}" if wide else name
+        listed = frequent if len(frequent) <= each else frequent[: each - 1]
+        for flag in listed:
+            yield None, str(flag.name).lower(), str(found[flag]), FLAG_MEANINGS[flag]
+        if len(listed) < len(frequent):
+            yield None, f"and {len(frequent) - len(listed)} more kinds", "", ""
 
 
 def _draw_legend(page: _Page, row: int, column: int, maps: ParameterMaps, *, wide: bool) -> None:
-    """List classes and flags with their counts beside the map of flags, over two columns where there is room."""
+    """List classes and flags with their counts beside the map of flags, with what they mean where there is room."""
     left, top = page.corner(row, column)
     left -= GUTTER - 0.15
-    width = (2.4 * COLUMN if wide else COLUMN) + 0.2
-    pitch, height = 0.155, page.rows[row]
+    pitch, width, height = 0.155, COLUMN + 0.2, page.rows[row]
     page_width, page_height = page.figure.get_size_inches()
     axes = page.figure.add_axes(
         (left / page_width, (top - height) / page_height, width / page_width, height / page_height)
     )
     axes.set_axis_off()
     axes.set(xlim=(0, width), ylim=(height, 0))
-    room = int(height / pitch)
-    for line, (colour, text, count) in enumerate(_legend_lines(maps, room, wide)):
+    for line, (colour, name, count, meaning) in enumerate(_legend_lines(maps, int(height / pitch))):
         y = (line + 0.5) * pitch
         if colour is not None:
             axes.add_patch(
                 Rectangle((0, y - 0.055), 0.14, 0.11, facecolor=colour, edgecolor=panels.QUIET, linewidth=0.5)
             )
-        style = {"va": "center_baseline", "fontsize": panels.NORMAL if colour else panels.SMALL}
-        axes.text(0.22, y, text, color=panels.INK if colour else panels.QUIET, **style)
-        axes.text(width, y, count, ha="right", color=panels.INK if colour else panels.QUIET, **style)
+        style: dict[str, Any] = {
+            "va": "center_baseline",
+            "fontsize": panels.NORMAL if colour else panels.SMALL,
+            "color": panels.INK if colour else panels.QUIET,
+        }
+        axes.text(0.22, y, name, **style)
+        axes.text(width, y, count, ha="right", **style)
+        if wide and meaning:
+            axes.text(width + 0.2, y, meaning, **style)
 
 
 def _draw_single(maps: ParameterMaps, curve: CurveFit | None) -> Figure:
@@ -357,7 +357,8 @@ def _draw_single(maps: ParameterMaps, curve: CurveFit | None) -> Figure:
     record = maps.records[0, 0]
     pitch, table = 0.168, 3.5
     rows = [(q.label, panels.number_with_error(record, q.name)) for q in QUANTITIES.values() if "_std" not in q.name]
-    rows += [("Flags", ", ".join(str(f.name).lower() for f in maps.flag_counts()) or "none")]
+    flags = [(f"{'Fatal flag' if f & FATAL_BITS else 'Warning'}", str(f.name).lower()) for f in maps.flag_counts()]
+    rows += flags or [("Flags", "none")]
     height = TOP + pitch * len(rows) + BOTTOM
     plot = 5.2 if curve is not None else 0.0
     width = LEFT + 0.15 + (plot + 0.5 if plot else 0.0) + table + 0.3
@@ -368,8 +369,8 @@ def _draw_single(maps: ParameterMaps, curve: CurveFit | None) -> Figure:
     left = LEFT + (plot + 0.65 if plot else 0.0)
     for number, (label, text) in enumerate(rows):
         y = 1 - (TOP + (number + 0.5) * pitch) / height
-        style = {"fontsize": panels.NORMAL, "va": "center_baseline"}
+        style: dict[str, Any] = {"fontsize": panels.NORMAL, "va": "center_baseline"}
         figure.text(left / width, y, label, color=panels.QUIET, **style)
-        figure.text((left + table) / width, y, _shortened(text, 40), ha="right", color=panels.INK, **style)
+        figure.text((left + table) / width, y, text, ha="right", color=panels.INK, **style)
     _draw_heading(figure, maps)
     return figure

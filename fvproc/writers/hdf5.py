@@ -168,16 +168,20 @@ def _write_process(entry: h5py.Group, provenance: Mapping[str, Any]) -> None:
 
 
 def _write_text(group: h5py.Group, name: str, text: str) -> None:
-    # HDF5 ends a text at its first NUL and a group's path at each slash
-    clean = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    group.create_dataset(name.replace("/", "_"), data=clean, dtype=h5py.string_dtype(), track_times=False)
+    # a slash would make a group
+    group.create_dataset(name.replace("/", "_"), data=_clean(text), dtype=h5py.string_dtype(), track_times=False)
+
+
+def _clean(text: str) -> str:
+    """Return a text that HDF5 can hold: without NUL, which ends it, and without halves of characters."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _write_vendor(entry: h5py.Group, maps: ParameterMaps) -> None:
     # a key may hold a slash, be empty, or be the name of an axis: datasets have safe names and carry the key
     names: dict[str, str] = {}
     for key in maps.vendor_maps:
-        name = key.replace("/", "_").replace("\0", "_")
+        name = _clean(key).replace("/", "_")
         while name in ("", ".", "x", "y", *names.values()):
             name += "_"
         names[key] = name
@@ -188,8 +192,9 @@ def _write_vendor(entry: h5py.Group, maps: ParameterMaps) -> None:
     axes = _write_axes(group, maps)
     for key, vendor in maps.vendor_maps.items():
         dataset = _write_map(group, names[key], vendor.values, axes)
-        dataset.attrs.update(units=vendor.unit, long_name=vendor.label or vendor.name, vendor_key=key)
-        dataset.attrs.update(vendor_name=vendor.name, vendor_label=vendor.label)
+        texts = {"units": vendor.unit, "long_name": vendor.label or vendor.name, "vendor_key": key}
+        texts |= {"vendor_name": vendor.name, "vendor_label": vendor.label}
+        dataset.attrs.update({name: _clean(text) for name, text in texts.items()})
 
 
 def read(path: str | PathLike[str]) -> ParameterMaps:

@@ -27,6 +27,7 @@ CLASS_NAMES = ("fine", "warned", "fatal")
 APPROACH_COLOUR, RETRACT_COLOUR, FIT_COLOUR = "#8fb8d8", "#1f4e79", "#d55e00"
 
 SMALL, NORMAL = 7.0, 8.0  # type sizes, points
+BELOW = 6.5  # from the bottom of a map to the middle of its scale bar, points
 TITLE_PAD = 5.0  # from the top of a panel to the baseline of what stands over it, points
 _ROUNDING = 1e-6  # values that differ by less, relative to themselves, differ by float32 only
 LOG_DECADES = 1.5  # a quantity that may be logarithmic is so from this span on
@@ -146,35 +147,42 @@ def numbers(axis: Any, log: bool, count: int = 5) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}".replace("-", MINUS)))
 
 
-def draw_scale_bar(axes: Axes, grid: Grid) -> None:
-    """Draw a bar of a round length below the left corner of a map, in pixels where the size is unknown."""
-    dx = grid.pixel[1]
-    width = grid.nx * dx
+def draw_scale_bar(axes: Axes, grid: Grid, height: float) -> None:
+    """Draw a bar of a round length below a map `height` inches high; in pixels where the size is unknown."""
     if grid.size_x is None:
         length = max(1.0, round_length(0.35 * grid.nx))
-        text = f"{length:g} px"
-        share = length / grid.nx
+        text, share = f"{length:g} px", length / grid.nx
     else:
-        length = round_length(0.35 * width)
-        factor, unit = readable("m", np.array([length * 1.0000001]))
-        text = f"{length * factor:.4g} {unit}"
-        share = length / width
-    points = 72.0 * axes.get_position().height * axes.figure.get_figheight()
-    below = -6.5 / points
+        length = round_length(0.35 * grid.size_x)
+        text, share = amount(length, "m"), length / grid.size_x
+    below = -BELOW / (72.0 * height)
     axes.plot(
         [0, share], [below, below], transform=axes.transAxes, color=INK, lw=2, clip_on=False, solid_capstyle="butt"
     )
+    note_below(axes, text, share, 3)
+
+
+def note_below(axes: Axes, text: str, share: float, shift: float = 0.0) -> None:
+    """Write below a map, left-aligned at a share of its width; right-aligned at its right edge."""
     axes.annotate(
         text,
         (share, 0),
-        (3, -6.5),
+        (shift, -BELOW),
         xycoords="axes fraction",
         textcoords="offset points",
+        ha="right" if share == 1 else "left",
         va="center",
         fontsize=SMALL,
         color=INK,
         annotation_clip=False,
     )
+
+
+def amount(value: float, unit: str) -> str:
+    """Return a value in SI as a person writes it: ``"25 nm"``."""
+    # a hair more, so that rounding does not make 1000 nm of 1 µm
+    factor, name = readable(unit, np.array([value * (1 + 1e-7)]))
+    return f"{value * factor:.4g} {name}".rstrip().replace("-", MINUS)
 
 
 def round_length(length: float) -> float:
@@ -208,6 +216,8 @@ def draw_profile(axes: Axes, values: np.ndarray, errors: np.ndarray | None, grid
     elif np.nanmax(shown) - np.nanmin(shown) < _ROUNDING * abs(np.nanmax(shown)):
         axes.set_ylim(scale.limits)
     numbers(axes.yaxis, scale.log)
+    half = 0.5 * (where[1] - where[0])
+    axes.set_xlim(where[0] - half, where[-1] + half)
     numbers(axes.xaxis, False)
     axes.set_xlabel(label, fontsize=SMALL, labelpad=2)
 
@@ -372,7 +382,7 @@ def number_with_error(record: np.ndarray, name: str) -> str:
     spread = f"{name}_std"
     error = float(record[spread]) if spread in QUANTITIES else math.nan
     if not (math.isfinite(error) and error > 0):
-        return f"{value * factor:.4g} {unit}".rstrip().replace("-", MINUS)
+        return amount(value, QUANTITIES[name].unit)
     # two digits of the error, and the value to the same place
     places = max(0, 1 - math.floor(math.log10(error * factor)))
     if places > 9:

@@ -2,7 +2,7 @@
 
 from libc.math cimport sqrt
 
-from fvproc._core.lanes cimport dot, line_sums
+from fvproc._core.lanes cimport dot, line_sums, total
 from fvproc._core.types cimport Branch
 
 
@@ -83,11 +83,10 @@ cdef inline Py_ssize_t extend_baseline(const Branch* branch, Py_ssize_t limit, i
     cdef double far_count = sums[0], far_mean = sums[1] / sums[0]
     while stop > limit:
         start = stop - width if stop - width > limit else limit
-        line_sums(branch.z + start, branch.d + start, stop - start, branch.centre, sums)
-        mean = sums[3] / sums[0]
-        at = sums[1] / sums[0] - far_mean
+        mean = total(branch.d + start, stop - start) / (stop - start)
+        at = total(branch.z + start, stop - start) / (stop - start) - branch.centre - far_mean
         slope_part = at * at / spread if order > 0 and spread > 0.0 else 0.0
-        if mean * mean > 16.0 * variance * (1.0 / sums[0] + 1.0 / far_count + slope_part):
+        if mean * mean > 16.0 * variance * (1.0 / (stop - start) + 1.0 / far_count + slope_part):
             break
         stop = start
     return stop

@@ -104,13 +104,16 @@ cdef inline void line_sums(
     cdef Py_ssize_t i, whole = n - n % 8
     cdef double zeta
     cdef int j
+    # two passes: forty partial sums at once would not fit the sixteen registers of the smallest instruction set
     for i in range(0, whole, 8):
         for j in range(8):
             zeta = z[i + j] - centre
             s1[j] += zeta
             s2[j] += zeta * zeta
+    for i in range(0, whole, 8):
+        for j in range(8):
             s3[j] += d[i + j]
-            s4[j] += zeta * d[i + j]
+            s4[j] += (z[i + j] - centre) * d[i + j]
             s5[j] += d[i + j] * d[i + j]
     for i in range(whole, n):
         j = <int>(i - whole)

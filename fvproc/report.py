@@ -63,12 +63,12 @@ class Bar:
         rate = self._curves / seconds
         done = self._curves / max(self._all_curves, 1)
         left = (self._all_curves - self._curves) / rate if rate > 0 else float("inf")
-        failed = f", {self._failed} tiles failed" if self._failed else ""
+        failed = f" ({self._failed} failed)" if self._failed else ""
         threads = f", {self._workers} threads" if self._workers else ""
         return (
-            f"{self._name}{done:4.0%} {self._curves:,} of {self._all_curves:,} curves,"
+            f"{self._name}{done:4.0%}{failed} {self._curves:,}/{self._all_curves:,} curves,"
             f" {rate:,.0f} curves/s, {_clock(left) if done < 1 else _clock(seconds)} {'left' if done < 1 else 'in all'}"
-            f"{threads}{failed}"
+            f"{threads}"
         )
 
     def _say(self, before: str, after: str) -> None:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from fvproc import simulate
+
+# how long an example takes depends on the machine and says nothing of the code
+settings.register_profile("fvproc", deadline=None)
+settings.load_profile("fvproc")
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from nanoscope_files import DATA_OFFSET, LSB, RAMP_VOLTS, File, Image, numbers, replaced, write_ramps
 
 from fvproc import readers
 from fvproc.errors import FileFormatError
+from fvproc.recipe import Recipe
+from fvproc.volume import Tile
 
 
 def edited(old: str, new: str) -> dict:
@@ -126,3 +132,29 @@ def test_an_image_file_is_told_from_a_force_volume(tmp_path: Path) -> None:
     )
     with pytest.raises(FileFormatError, match="no force curves"):
         readers.open_volume(tmp_path / "a.spm")
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_any_number_of_the_header_may_be_nonsense(data: st.DataObject) -> None:
+    """A wrong number is refused by name or read as it stands; nothing else happens."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = six_curves(Path(folder) / "a.spm")
+        whole = path.read_bytes()
+        end = whole.index(b"\x1a")
+        first, last = data.draw(st.sampled_from([match.span() for match in re.finditer(rb"-?\d[\d.]*", whole[:end])]))
+        nonsense = data.draw(
+            st.sampled_from([b"", b"0", b"-1", b"1e999", b"nan", b"x", b"9" * 30, b"1e-300", b"2 3 4"])
+        )
+        header = whole[:first] + nonsense + whole[last:end] + b"\x1a"
+        path.write_bytes(header.ljust(DATA_OFFSET, b"\0") + whole[DATA_OFFSET:])
+        try:
+            volume = readers.open_volume(path)
+        except FileFormatError as refusal:
+            assert str(refusal).startswith(f"{path}: ")
+        else:
+            raw = readers.read_tile(volume, Tile(0, volume.grid.curves))
+            assert np.isfinite(raw.approach.z).all()
+            assert all(np.isfinite(vendor.values).all() for vendor in readers.vendor_maps(volume).values())
+            if volume.vendor_recipe:
+                Recipe.vendor(volume)

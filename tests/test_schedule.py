@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import dask
 import numpy as np
@@ -130,6 +131,28 @@ def test_no_thread_is_left_after_a_bug(sei_file, monkeypatch):
     with pytest.raises(RuntimeError):
         fv.process(sei_file, tile_bytes=1, threads=3)
     assert not [t for t in threading.enumerate() if t.name == "fvproc-schedule"]
+
+
+def test_a_tile_that_killed_its_workers_is_flagged(sei_file, reference, monkeypatch, client):
+    """What distributed reports of a task whose workers died becomes worker_lost; the others are done."""
+    honest = schedule._landed
+
+    def landed(volume, tile, future, result):
+        if tile.start == 0:
+            result = (
+                distributed.KilledWorker,
+                distributed.KilledWorker(future.key, SimpleNamespace(address="tcp://worker:1"), 3),
+                None,
+            )
+        return honest(volume, tile, future, result)
+
+    monkeypatch.setattr(schedule, "_landed", landed)
+    maps = fv.process(sei_file, client=client, tile_bytes=100_000)
+    lost = (maps.flags & np.uint32(Flag.WORKER_LOST)) != 0
+    first, stop = maps.provenance["failures"][0]["curves"]
+    assert (first, stop) == (0, lost.sum())
+    assert np.all(maps.flags[lost] == Flag.WORKER_LOST)
+    assert maps.records[~lost].tobytes() == reference.records[~lost].tobytes()
 
 
 def test_tiles_stream_whatever_their_number(sei_file, monkeypatch):

@@ -107,12 +107,12 @@ def _edges(section: Section) -> tuple[float | None, float | None]:
 
 
 def tip(header: Header) -> tuple[Setting | None, Setting | None, float | None]:
-    """Return tip radius (m), half angle (rad) and Poisson's ratio of the sample; None where absent or 0."""
+    """Return tip radius (m), half angle (rad) and Poisson's ratio of the sample; None where absent, 0 or absurd."""
     scan = header.first("ciao scan list")
     radius, angle = scan.numbers("tip radius"), scan.numbers("tip half angle")
     ratio = scan.numbers("sample poisson's ratio")
     return (
-        Setting(radius[0] * 1e-9) if radius and radius[0] > 0 else None,
+        Setting(radius[0] * 1e-9) if radius and 0 < radius[0] < 1e6 else None,
         Setting(angle[0]) if angle and 0 < angle[0] < 1.57 else None,
         ratio[0] if ratio and 0 < ratio[0] <= 0.5 else None,
     )

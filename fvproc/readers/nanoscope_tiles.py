@@ -11,7 +11,6 @@ from fvproc.readers.blocks import read_block
 from fvproc.volume import ForceVolume, RawBranch, RawTile, Tile
 
 _MARKER = -32768  # stands in the last slot of an extend half, also of int32
-_UNFILLED = 2  # zeros in a row at an end of the height sensor mean unfilled slots; a single one may be a height
 
 
 def smallest(dtype: DTypeLike) -> int:
@@ -61,13 +60,15 @@ def _mark(column: np.ndarray) -> None:
 def _close_up(deflection: np.ndarray, z: np.ndarray) -> np.ndarray | None:
     """Move the samples of ramps that were cut short to the front, in place; return how many are real, None if all.
 
-    Unfilled slots are runs of 0 in the sensor at the start of the approach or the end of the retract.
+    Unfilled slots are runs of 0 in the sensor at the start of the approach or the end of the retract; a single 0 may be
+    a height.
     """
     samples = z.shape[1]
-    if samples < _UNFILLED:
+    if samples < 2:
         return None
-    starts = np.flatnonzero(~_filled(z[:, :_UNFILLED]).any(axis=1))
-    ends = np.flatnonzero(~_filled(z[:, -_UNFILLED:]).any(axis=1))
+    # the two outermost samples by column: a reduction along so short an axis costs ten times as much
+    starts = np.flatnonzero(~(_filled(z[:, 0]) | _filled(z[:, 1])))
+    ends = np.flatnonzero(~(_filled(z[:, -1]) | _filled(z[:, -2])))
     if not starts.size and not ends.size:
         return None
     valid = np.full(len(z), samples, np.int32)
@@ -96,15 +97,12 @@ def read_capture(volume: ForceVolume, tile: Tile) -> RawTile:
     first = math.floor(turning) - half  # start of the period within the pixel's own record; negative: in the last one
     before, after = (1, 0) if first < 0 else (0, 1 if first > 0 else 0)
     start, stop = max(tile.start - before, 0), min(tile.stop + after, volume.grid.curves)
-    invalid = smallest(layout["deflection dtype"])
-    stream = np.full(
-        (len(tile) + before + after, 2, half), invalid, np.dtype(layout["deflection dtype"]).newbyteorder("=")
-    )
-    record = _read(volume, "deflection", start, stop - start)
-    _mark(record[:, 0, -1])
-    place = stream[start - (tile.start - before) :][: stop - start]
-    place[:, 0] = record[:, 0, ::-1]
-    place[:, 1] = record[:, 1]
+    stream = _read(volume, "deflection", start, stop - start)
+    _mark(stream[:, 0, -1])
+    stream[:, 0] = stream[:, 0, ::-1].copy()
+    if stop - start < len(tile) + before + after:  # the first or the last pixel of the map has no neighbour
+        nobody = np.full((1, 2, half), smallest(stream.dtype), stream.dtype)
+        stream = np.concatenate([nobody, stream] if before else [stream, nobody])
     begin = first + before * period
     curves = stream.reshape(-1)[begin : begin + len(tile) * period].reshape(len(tile), period)
     # sample `half` of the period lies this part of a sample before the turning point

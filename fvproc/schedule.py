@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +29,10 @@ WINDOW = 3
 # Tiles handed to Dask's threads at a time; its graph of tasks is held in memory.
 BATCH = 2048
 _POLL = 0.01
+# How long a cluster may take to bring its first worker, in seconds.
+FIRST_WORKER = 60
+# Machines that share a file may round its time differently, by up to 2 s (FAT).
+_TIME_TOLERANCE_NS = 2_000_000_000
 
 
 class Progress(Protocol):
@@ -116,13 +123,15 @@ def run(
         results = _on_cluster(volume, recipe, tiles, client, progress)
     failures = []
     try:
-        for tile, outcome in results:
-            if isinstance(outcome, Failure):
-                failures.append(outcome)
-                outcome = not_computed(len(tile), outcome.flag)
-            maps.place(tile, outcome)
-            if progress is not None:
-                progress.advance(tile, bool(failures) and failures[-1].tile == tile)
+        # closed here and not when an exception that goes up is forgotten: until then threads would wait to hand over
+        with closing(results):
+            for tile, outcome in results:
+                if isinstance(outcome, Failure):
+                    failures.append(outcome)
+                    outcome = not_computed(len(tile), outcome.flag)
+                maps.place(tile, outcome)
+                if progress is not None:
+                    progress.advance(tile, bool(failures) and failures[-1].tile == tile)
     finally:
         if progress is not None:
             progress.finish()
@@ -130,19 +139,36 @@ def run(
 
 
 def connect(address: str | None = None, scheduler_file: str | None = None) -> Any:
-    """Return a client of the cluster at an address or described by a file; the caller closes it.
+    """Return a client of the cluster at an address, or at the one in a scheduler file; the caller closes it.
 
     Raises
     ------
     FvprocError
-        If no scheduler answers.
+        If the address or the file is none, or no scheduler answers.
     """
     from distributed import Client
+    from distributed.comm import resolve_address
 
+    if scheduler_file is not None:
+        address = _address_in(scheduler_file)
+    place = scheduler_file or address
     try:
-        return Client(address, scheduler_file=scheduler_file, set_as_default=False)
+        # a client that fails over its address hangs when Python ends, one without a file waits for it for ever
+        resolve_address(address)
+        return Client(address, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise FvprocError(f"no scheduler answers at {address or scheduler_file}: {error}") from None
+        raise FvprocError(f"no scheduler answers at {place}: {error}") from None
+
+
+def _address_in(scheduler_file: str) -> str:
+    """Return the address that `dask scheduler --scheduler-file` wrote."""
+    try:
+        return str(json.loads(Path(scheduler_file).read_text(encoding="utf-8"))["address"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise FvprocError(
+            f"{scheduler_file}: no scheduler's address can be read from it ({error});"
+            " start `dask scheduler --scheduler-file` first"
+        ) from None
 
 
 Result = tuple[Tile, "np.ndarray | Failure"]
@@ -168,7 +194,7 @@ def _attempt(volume: ForceVolume, recipe: Recipe, tile: Tile) -> np.ndarray | Fa
 
 def _on_threads(
     volume: ForceVolume, recipe: Recipe, tiles: list[Tile], threads: int | None, progress: Progress | None
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield (tile, records) in any order; Dask's threads work while the caller places."""
     import queue
 
@@ -258,7 +284,7 @@ def _cluster_task(job: _Job, start: int, stop: int) -> np.ndarray | Failure:
 
 def _on_cluster(
     volume: ForceVolume, recipe: Recipe, tiles: list[Tile], client: Any, progress: Progress | None
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield (tile, records) in any order; a bounded window of tasks is in flight."""
     from distributed import as_completed
 
@@ -287,8 +313,8 @@ def _on_cluster(
                 # a plain wait hangs for ever when the scheduler dies
                 if client.status != "running":
                     raise FvprocError(
-                        f"{volume.path}: the connection to the scheduler is {client.status};"
-                        f" {len(flying)} tiles were in flight. What had arrived is kept; start the run again."
+                        f"{volume.path}: the scheduler is lost (the connection is {client.status}) with"
+                        f" {len(flying)} tiles in flight; outputs are as they were; start the run again"
                     )
                 time.sleep(_POLL)
                 continue
@@ -320,32 +346,47 @@ def _landed(volume: ForceVolume, tile: Tile, future: Any, result: Any) -> np.nda
 
 
 def _preflight(volume: ForceVolume, client: Any) -> int:
-    """Check every worker before work starts; return the number of threads of the cluster.
+    """Check scheduler and workers before work starts; return the number of threads of the cluster.
 
     Without this a module that is missing on the workers only leaves the tasks pending for ever.
     """
-    workers = client.scheduler_info(n_workers=-1)["workers"]
-    if not workers:
-        client.wait_for_workers(1, timeout=60)
-        workers = client.scheduler_info(n_workers=-1)["workers"]
-    expected = (engine.KERNEL_VERSION, volume.file_size, volume.modified_ns)
+    if not client.nthreads():
+        try:
+            client.wait_for_workers(1, timeout=FIRST_WORKER)
+        except TimeoutError:
+            raise FvprocError(f"the cluster has no worker, not after {FIRST_WORKER} s either; start some") from None
+    # the scheduler unpickles each task; it does not read the input
+    _agree("the scheduler", client.run_on_scheduler(_inspection(None)), volume)
     for address, seen in client.run(_inspection(volume.path)).items():
-        if isinstance(seen, str):
-            raise FvprocError(f"worker {address}: {seen}")
-        if seen[0] != expected[0]:
-            raise FvprocError(
-                f"worker {address}: its fvproc has kernel version {seen[0]}, this one {expected[0]};"
-                " install the same fvproc on all machines"
-            )
-        if seen[1] != expected[1]:
-            raise FvprocError(
-                f"worker {address}: sees {volume.path} with {seen[1]} bytes, this machine with {expected[1]};"
-                " workers must read the same file"
-            )
-    return max(1, sum(worker["nthreads"] for worker in workers.values()))
+        _agree(f"worker {address}", seen, volume)
+    return max(1, sum(client.nthreads().values()))
 
 
-def _inspection(path: str) -> Callable[[], Any]:
+def _agree(who: str, seen: Any, volume: ForceVolume) -> None:
+    """Raise FvprocError unless what a part of the cluster saw is what this process sees."""
+    if isinstance(seen, str):
+        raise FvprocError(f"{who}: {seen}")
+    version, size, modified_ns = seen
+    if version != engine.KERNEL_VERSION:
+        raise FvprocError(
+            f"{who}: its fvproc has kernel version {version}, this one {engine.KERNEL_VERSION};"
+            " install the same fvproc on all machines"
+        )
+    if size is None:
+        return
+    if size != volume.file_size:
+        raise FvprocError(
+            f"{who}: sees {volume.path} with {size} bytes, this machine with {volume.file_size};"
+            " workers must read the same file"
+        )
+    if abs(modified_ns - volume.modified_ns) > _TIME_TOLERANCE_NS:
+        raise FvprocError(
+            f"{who}: sees {volume.path} as changed {(modified_ns - volume.modified_ns) / 1e9:+.1f} s away from when"
+            " this machine saw it changed; workers must read the same file, and a copy must keep its time"
+        )
+
+
+def _inspection(path: str | None) -> Callable[[], Any]:
     """Return a function that travels by value: it must run where fvproc is not installed, too."""
 
     def inspect() -> Any:
@@ -354,7 +395,9 @@ def _inspection(path: str) -> Callable[[], Any]:
         try:
             from fvproc.engine import KERNEL_VERSION
         except ImportError as error:
-            return f"fvproc cannot be imported there ({error}); install it on all workers"
+            return f"fvproc cannot be imported there ({error}); install it on all machines of the cluster"
+        if path is None:
+            return KERNEL_VERSION, None, None
         try:
             status = os.stat(path)  # noqa: PTH116
         except OSError as error:

@@ -41,7 +41,11 @@ def test_any_shape_of_random_bits_comes_back_to_the_bit(tmp_path, shape):
 
 _size = st.none() | st.floats(1e-12, 1e-2)
 _json = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
@@ -85,7 +89,7 @@ def test_vendor_map_whose_name_hdf5_cannot_hold_is_kept_under_a_clean_one(tmp_pa
 def test_vendor_map_off_the_grid_is_refused_before_anything_is_written(tmp_path):
     maps = ramp_maps(2, 3)
     maps.vendor_maps = {"Height": VendorMap("Height", "m", np.zeros((3, 2)))}
-    with pytest.raises(ValueError, match="Height.*3, 2.*2, 3"):
+    with pytest.raises(ValueError, match=r"Height.*3, 2.*2, 3"):
         hdf5.write(maps, tmp_path / "m.h5")
     assert not list(tmp_path.iterdir())
 
@@ -263,5 +267,5 @@ def test_output_that_was_changed_is_refused(tmp_path, change):
                 group["adhesion"] = np.zeros((30, 20), "f4")
             elif change == "dtype":
                 group["adhesion"] = np.zeros((20, 30), "f8")
-    with pytest.raises(FileFormatError, match="m.h5"):
+    with pytest.raises(FileFormatError, match=r"m\.h5"):
         hdf5.read(path)

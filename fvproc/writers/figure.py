@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 
 from fvproc import provenance as origin
@@ -163,9 +164,10 @@ class _Page:
         curve: CurveFit | None,
     ) -> None:
         """Draw one quantity as a map with colour and scale bar, or as a profile where it is a line."""
+        if scale is not None and scale.unit:
+            title = f"{title} ({scale.unit})"
         if self.profile:
-            titled = f"{title} ({scale.unit})" if scale is not None and scale.unit else title
-            axes = self.panel(row, column, letter, titled)
+            axes = self.panel(row, column, letter, title)
             panels.draw_profile(axes, values, errors, self.grid, scale)
             return
         axes = self.image_panel(row, column, letter, title)
@@ -176,7 +178,7 @@ class _Page:
         left, bottom, width, height = axes.get_position().bounds
         page_width = self.figure.get_figwidth()
         bar = self.figure.add_axes((left + width + BAR_GAP / page_width, bottom, BAR_WIDTH / page_width, height))
-        panels.draw_colour_bar(bar, image, values, scale)
+        panels.draw_colour_bar(bar, image, values, scale, self.size[1])
         if curve is not None:
             panels.mark_pixel(axes, self.grid, curve)
 
@@ -230,43 +232,46 @@ def _draw_heading(figure: Figure, maps: ParameterMaps) -> None:
     width, height = figure.get_size_inches()
     source = maps.provenance.get("input")
     name = source.get("name") if isinstance(source, Mapping) else None
-    small = panels.SMALL + 0.5
-
-    def room(size: float) -> float:
-        return (width - LEFT - RIGHT) * 72 / (0.62 * size)  # characters, from the mean width of bold ones
-
+    room = width - LEFT - RIGHT
+    small = FontProperties(size=panels.SMALL + 0.5)
     lines = [""]
     for part in summary(maps):
         longer = f"{lines[-1]}  ·  {part}" if lines[-1] else part
-        if len(longer) > 1.15 * room(small) and len(lines) < 2:
+        if _inches(figure, longer, small) > room and len(lines) < 2:
             lines.append(part)
         else:
             lines[-1] = longer
     down = 0.24
-    for text, size, weight, colour in (
-        (_shortened(str(name or "Parameter maps"), room(11.0)), 11.0, "bold", panels.INK),
-        *((_shortened(line, 1.15 * room(small)), small, "normal", panels.QUIET) for line in lines),
+    for text, font, colour, pitch in (
+        (str(name or "Parameter maps"), FontProperties(size=11.0, weight="bold"), panels.INK, 0.19),
+        *((line, small, panels.QUIET, 0.14) for line in lines),
     ):
         figure.text(
             LEFT / width,
             1 - down / height,
-            text,
-            fontsize=size,
-            fontweight=weight,
+            _shortened(figure, text, font, room),
+            fontproperties=font,
             color=colour,
             va="baseline",
             parse_math=False,  # a file name may hold dollars
         )
-        down += 0.19 if weight == "bold" else 0.14
+        down += pitch
 
 
-def _shortened(text: str, room: float) -> str:
-    """Return a text with its middle left out if it is longer than `room` characters."""
+def _inches(figure: Figure, text: str, font: FontProperties) -> float:
+    """Return the width of a text as it will be drawn."""
+    renderer = cast(FigureCanvasAgg, figure.canvas).get_renderer()
+    return float(renderer.get_text_width_height_descent(text, font, ismath=False)[0]) / figure.dpi
+
+
+def _shortened(figure: Figure, text: str, font: FontProperties, room: float) -> str:
+    """Return a text without what cannot be printed, and with its middle left out where it is wider than `room`."""
     text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-    if len(text) <= room:
-        return text
-    half = int(room - 1) // 2
-    return f"{text[:half]}…{text[-half:]}"
+    kept, shown = len(text), text
+    while kept > 1 and _inches(figure, shown, font) > room:
+        kept = int(kept * 0.95)
+        shown = f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+    return shown
 
 
 def summary(maps: ParameterMaps) -> list[str]:

@@ -184,14 +184,18 @@ def _item(root: ElementTree.Element, name: str, text: str, sample: int | None = 
         attributes["sample"] = str(sample)
     if role:
         attributes["role"] = role
-    ElementTree.SubElement(root, "Item", attributes).text = legal(text)
+    # GDAL takes the escapes of XML back twice, as it writes them twice: with one, a text would end at its first "&"
+    ElementTree.SubElement(root, "Item", attributes).text = legal(text).replace("&", "&amp;")
 
 
 def facts(maps: ParameterMaps) -> dict[str, str]:
-    """Return the provenance and the frame of the scan as named texts; what is nested becomes JSON."""
+    """Return the provenance and the frame of the scan as named texts; what is nested becomes JSON.
+
+    The JSON writes ``&`` as JSON's own escape, so that it is right however often a reader takes back those of XML.
+    """
     grid = maps.grid
     found = {
-        key: content if isinstance(content, str) else origin.to_json(content)
+        key: content if isinstance(content, str) else origin.to_json(content).replace("&", "\\u0026")
         for key, content in sorted(origin.plain(maps.provenance).items())
     }
     found["scan_rotation"] = f"{grid.rotation!r} deg"

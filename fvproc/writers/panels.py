@@ -119,9 +119,9 @@ def nothing(axes: Axes) -> None:
     axes.text(0.5, 0.5, "no values", transform=axes.transAxes, ha="center", va="center", fontsize=NORMAL, color=QUIET)
 
 
-def draw_colour_bar(axes: Axes, image: Any, values: np.ndarray, scale: Scale) -> None:
-    """Draw the colour bar with its unit on top; pointed where values lie beyond the limits."""
-    shown = values[np.isfinite(values)] * scale.factor
+def draw_colour_bar(axes: Axes, image: Any, values: np.ndarray, scale: Scale, height: float) -> None:
+    """Draw the colour bar `height` inches high, pointed where values lie beyond the limits."""
+    shown = values[np.isfinite(values)].astype(float) * scale.factor
     low, high = scale.limits
     beyond = (bool(np.any(shown < low)), bool(np.any(shown > high)))
     extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond]
@@ -129,17 +129,15 @@ def draw_colour_bar(axes: Axes, image: Any, values: np.ndarray, scale: Scale) ->
     bar.outline.set(linewidth=0.5, edgecolor=QUIET)
     axes.tick_params(labelsize=SMALL, width=0.5, length=2, color=QUIET, pad=2, which="major")
     axes.tick_params(width=0.4, length=1.2, color=QUIET, which="minor")
-    numbers(axes.yaxis, scale.log)
-    if scale.unit:
-        axes.set_title(scale.unit, fontsize=SMALL, pad=TITLE_PAD, color=INK)
+    numbers(axes.yaxis, scale.log, min(max(2, int(height / 0.22)), 5))
 
 
 def numbers(axis: Any, log: bool, count: int = 5) -> None:
-    """Label an axis with plain numbers, no powers and no offsets."""
+    """Label an axis with about `count` plain numbers, no powers and no offsets."""
     if log:
         low, high = sorted(axis.get_view_interval())
         decades = math.log10(high / low) if low > 0 else 0.0
-        axis.set_major_locator(LogLocator(10, subs=(1.0,) if decades > 2 else (1.0, 3.0), numticks=12))
+        axis.set_major_locator(LogLocator(10, subs=(1.0, 3.0) if 2 * decades < count else (1.0,), numticks=count + 1))
         axis.set_minor_locator(LogLocator(10, subs=tuple(range(2, 10)), numticks=12))
         axis.set_minor_formatter(NullFormatter())
     else:
@@ -208,7 +206,7 @@ def draw_profile(axes: Axes, values: np.ndarray, errors: np.ndarray | None, grid
     shown = np.where(np.isfinite(values), values, np.nan).ravel().astype(float) * scale.factor
     if errors is not None:
         # a symmetric bar has no lower end on a logarithmic scale; nothing is drawn for errors that are not numbers
-        bars = np.where(np.isfinite(errors) & (errors >= 0), errors, 0).ravel() * scale.factor
+        bars = np.where(np.isfinite(errors) & (errors >= 0), errors, 0).ravel().astype(float) * scale.factor
         axes.errorbar(where, shown, bars, fmt="none", ecolor=scale.colours(0.5), elinewidth=0.6, alpha=0.6)
     axes.plot(where, shown, "-o", color=scale.colours(0.35), ms=2, lw=0.8)
     if scale.log:

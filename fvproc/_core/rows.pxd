@@ -16,6 +16,10 @@ cdef inline void convert_row(const Raw* raw, Py_ssize_t curve, Py_ssize_t n, bin
         if step == 2:
             for i in range(n):
                 out[i] = (<const short*>p)[i] * scale + offset
+        elif step == -2:
+            p -= 2 * (n - 1)
+            for i in range(n):
+                out[i] = (<const short*>p)[n - 1 - i] * scale + offset
         else:
             for i in range(n):
                 out[i] = (<const short*>(p + i * step))[0] * scale + offset
@@ -23,6 +27,10 @@ cdef inline void convert_row(const Raw* raw, Py_ssize_t curve, Py_ssize_t n, bin
         if step == 4:
             for i in range(n):
                 out[i] = (<const int*>p)[i] * scale + offset
+        elif step == -4:
+            p -= 4 * (n - 1)
+            for i in range(n):
+                out[i] = (<const int*>p)[n - 1 - i] * scale + offset
         else:
             for i in range(n):
                 out[i] = (<const int*>(p + i * step))[0] * scale + offset
@@ -98,10 +106,18 @@ cdef inline bint is_saturated(const Raw* raw, Py_ssize_t curve, Py_ssize_t n) no
     if raw.type == INT16:
         highest = 32767
         lowest = -32768
+        # almost always there is none: a first pass that vectorises settles it
         value = 0
-        for i in range(n):
-            value |= (<const short*>(p + i * step))[0] == highest
-            value |= (<const short*>(p + i * step))[0] == lowest
+        if step == 2:
+            for i in range(n):
+                value |= ((<const short*>p)[i] == highest) | ((<const short*>p)[i] == lowest)
+        elif step == -2:
+            for i in range(n):
+                value |= ((<const short*>(p + (n - 1) * step))[i] == highest) | (
+                    (<const short*>(p + (n - 1) * step))[i] == lowest
+                )
+        else:
+            value = 1
         if not value:
             return False
         for i in range(n):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fvproc.errors import FvprocError, OutputError
+from fvproc.errors import FileFormatError, FvprocError, OutputError
 from fvproc.maps import CurveFit, ParameterMaps
 from fvproc.quantities import Flag
 from fvproc.recipe import Recipe, Tip
@@ -110,10 +111,11 @@ def process(
         volume = open(volume)
     recipe = agree(volume, recipe)
     outputs = _outputs(output)
-    for path in outputs:
+    for number, path in enumerate(outputs):
         writers.check_writable(path, overwrite)
-        if Path(path).absolute() == Path(volume.path):
-            raise OutputError(f"{path}: is the input; choose another output")
+        _refuse_input(path, volume)
+        if Path(path).resolve() in [Path(other).resolve() for other in outputs[:number]]:
+            raise OutputError(f"{path}: is named as an output twice; give each its own name")
     if threads is not None and threads < 1:
         raise FvprocError(f"threads = {threads!r}: at least one is needed")
     if progress is True:
@@ -132,10 +134,13 @@ def process(
     )
     maps.provenance = provenance.describe(volume, recipe, kernel_version=KERNEL_VERSION, flag_counts=maps.flag_counts())
     maps.provenance["failures"] = [_told(failure) for failure in failures]
-    if outputs:
-        curve = typical_curve(volume, recipe, maps) if any(_pictured(path) for path in outputs) else None
-        for path in outputs:
-            writers.save(maps, path, curve=curve, overwrite=overwrite)
+    curve = None
+    if any(_pictured(path) for path in outputs):
+        # the maps are done: a file that has gone since must cost a picture its curve and no more
+        with suppress(OSError, FileFormatError):
+            curve = typical_curve(volume, recipe, maps)
+    for path in outputs:
+        writers.save(maps, path, curve=curve, overwrite=overwrite)
     return maps
 
 
@@ -163,6 +168,16 @@ def _outputs(output: PathName | Sequence[PathName] | None) -> list[PathName]:
     if isinstance(output, (str, PathLike)):
         return [output]
     return list(output)
+
+
+def _refuse_input(output: PathName, volume: ForceVolume) -> None:
+    """Raise OutputError if writing the output would destroy the measurement, by whatever name or link."""
+    try:
+        same = Path(output).samefile(volume.path)
+    except OSError:
+        return  # one of them does not exist
+    if same:
+        raise OutputError(f"{output}: is the input; choose another output")
 
 
 def _pictured(path: PathName) -> bool:
@@ -268,7 +283,7 @@ def process_many(
                 overwrite=overwrite,
                 progress=progress,
             )
-        except FvprocError as error:
+        except (FvprocError, OSError) as error:
             results.append(Result(path, error=str(error), seconds=time.perf_counter() - start))
             continue
         results.append(
@@ -489,8 +504,7 @@ def convert(path: PathName | ForceVolume, output: PathName, *, overwrite: bool =
     output = Path(output)
     if output.exists() and not overwrite:
         raise OutputError(f"{output}: exists; choose another name or ask to overwrite it")
-    if output.absolute() == Path(volume.path):
-        raise OutputError(f"{output}: is the input; choose another output")
+    _refuse_input(output, volume)
     tiles = schedule.cut(volume)
     first = engine.read_tile(volume, tiles[0])
     shared = None

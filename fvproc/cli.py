@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -86,8 +87,11 @@ def _value(text: str) -> Any:
         return text
 
 
-def _recipe(options: argparse.Namespace, volume: ForceVolume) -> Recipe:
-    """Return the recipe: defaults, then the vendor's settings, then the file's, then the command line's."""
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings asked for, those of the command line over those of the recipe, as a nested dict.
+
+    They are read once, however many inputs there are; what no input could mend is refused here.
+    """
     settings: dict[str, Any] = {}
     if options.recipe == VENDOR:
         settings = {"recipe": VENDOR}
@@ -98,12 +102,29 @@ def _recipe(options: argparse.Namespace, volume: ForceVolume) -> Recipe:
     elif options.recipe is not None:
         settings = read_settings(options.recipe)
     settings = merged(settings, _changes(options))
-    base = settings.pop("recipe", None)
+    base = settings.get("recipe")
     if base is None:
-        return Recipe.from_dict(settings)
-    if base != VENDOR:
+        Recipe.from_dict(settings)
+    elif base != VENDOR:
         raise RecipeError(f"recipe = {base!r}: the only recipe with a name is {VENDOR!r}")
-    return Recipe.vendor(volume, **settings)
+    return settings
+
+
+def _recipe(settings: dict[str, Any], volume: ForceVolume) -> Recipe:
+    """Return the recipe for a file: the settings, over the vendor's where they say so."""
+    own = {name: content for name, content in settings.items() if name != "recipe"}
+    return Recipe.vendor(volume, **own) if "recipe" in settings else Recipe.from_dict(own)
+
+
+def _threads(text: str) -> int:
+    """Return a number of threads; argparse puts the option's name before the complaint."""
+    try:
+        threads = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+    if threads < 1:
+        raise argparse.ArgumentTypeError(f"threads = {threads}: at least one is needed")
+    return threads
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -116,11 +137,19 @@ def build_parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="fit every curve of one or more files")
     run.add_argument("input", nargs="+", help="curves file (.h5) or Bruker NanoScope file (.spm, .pfc, .000 …)")
-    run.add_argument("-o", "--output", required=True, help=".h5, .tif, .ome.tif, .png …; a folder for several inputs")
+    run.add_argument(
+        "-o",
+        "--output",
+        action="append",
+        required=True,
+        help=".h5, .tif, .ome.tif, .png …, more than once for several; a folder for several inputs",
+    )
     run.add_argument("--tiff", metavar="OUT.tif", help="also this GeoTIFF (.tif) or image stack (.ome.tif)")
     run.add_argument("--figure", metavar="OUT.png", help="also this picture (.png, .svg, .pdf)")
     where = run.add_mutually_exclusive_group()
-    where.add_argument("--threads", type=int, metavar="N", help="threads of this process; one for each core by default")
+    where.add_argument(
+        "--threads", type=_threads, metavar="N", help="threads of this process; one for each core by default"
+    )
     where.add_argument("--scheduler", metavar="ADDRESS", help="run on a Dask cluster, such as tcp://host:8786")
     where.add_argument("--scheduler-file", metavar="FILE", help="run on the cluster that this file describes")
     run.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
@@ -197,17 +226,18 @@ def _run(options: argparse.Namespace) -> int:
     from fvproc import api, report
 
     inputs = [Path(name) for name in options.input]
-    several = len(inputs) > 1 or Path(options.output).is_dir() or options.output.endswith(("/", "\\"))
-    if several and (options.tiff or options.figure):
-        raise OutputError("--tiff and --figure name one file: with several inputs run `fvproc plot` or one at a time")
+    first = options.output[0]
+    several = len(inputs) > 1 or Path(first).is_dir() or first.endswith(("/", "\\"))
+    if several and (options.tiff or options.figure or len(options.output) > 1):
+        raise OutputError("-o is a folder here: a second -o, --tiff and --figure go with one input and files only")
     if len({path.stem for path in inputs}) < len(inputs):
         raise OutputError("two inputs have the same name: their outputs would overwrite each other")
-    calibration = _calibration(options)
+    calibration, settings = _calibration(options), _settings(options)
     failed, summaries = False, []
     with _cluster(options) as client:
         for path in inputs:
-            start = time.perf_counter()
-            outputs = [Path(options.output) / f"{path.stem}.h5"] if several else [Path(options.output)]
+            began = time.perf_counter()
+            outputs = [Path(first) / f"{path.stem}.h5"] if several else [Path(name) for name in options.output]
             outputs += [Path(extra) for extra in (options.tiff, options.figure) if extra]
             try:
                 volume = api.open(path, **calibration)
@@ -215,14 +245,14 @@ def _run(options: argparse.Namespace) -> int:
                     _say(f"{path.name}: {warning}", options)
                 maps = api.process(
                     volume,
-                    _recipe(options, volume),
+                    _recipe(settings, volume),
                     client=client,
                     threads=options.threads,
                     output=outputs,
                     overwrite=options.overwrite,
                     progress=False if options.quiet or options.json else report.Bar(path.name),
                 )
-            except FvprocError as error:
+            except (FvprocError, OSError) as error:
                 if len(inputs) == 1:
                     raise
                 failed = True
@@ -232,10 +262,10 @@ def _run(options: argparse.Namespace) -> int:
             failures = maps.provenance["failures"]
             failed = failed or bool(failures)
             for failure in failures:
-                first, stop = failure["curves"]
-                message = f"{path.name}: curves {first} to {stop - 1}: {failure['flag']}: {failure['reason']}"
+                start, stop = failure["curves"]
+                message = f"{path.name}: curves {start} to {stop - 1}: {failure['flag']}: {failure['reason']}"
                 print(f"fvproc: {message}", file=sys.stderr)
-            seconds = time.perf_counter() - start
+            seconds = time.perf_counter() - began
             summaries.append(report.summary(maps, path, outputs, seconds))
             if not (options.quiet or options.json):
                 print(report.summary_text(summaries[-1]))
@@ -382,7 +412,10 @@ def _demo(options: argparse.Namespace) -> int:
     if options.size < 8:
         raise FvprocError(f"--size {options.size}: at least 8 pixels are needed")
     folder = Path(options.folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: the folder cannot be made: {error.strerror or error}") from None
     curves = folder / "curves.h5"
     outputs = [folder / name for name in ("demo.h5", "demo.tif", "demo.ome.tif", "demo.png")]
     start = time.perf_counter()
@@ -415,8 +448,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return REFUSED
     try:
-        return int(options.function(options))
-    except FvprocError as error:
+        status = int(options.function(options))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # whoever read the output has left; Python's own last flush must not fail over it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PARTLY
+    except (FvprocError, OSError) as error:
         print(f"fvproc: {error}", file=sys.stderr)
         return REFUSED
     except KeyboardInterrupt:

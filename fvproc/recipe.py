@@ -456,14 +456,26 @@ def leaves() -> Iterator[tuple[tuple[str, str], dataclasses.Field[Any]]]:
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the nested dict `base` with the leaves of `changes` put over it."""
+    """Return the nested dict `base` with the leaves of `changes` put over it.
+
+    Where the changes choose another shape of tip, by its name or by a model, the shape and lengths of `base` go.
+    """
     result = {key: dict(value) if isinstance(value, Mapping) else value for key, value in base.items()}
+    shapes = [_shape(base), _shape(changes)]
+    if isinstance(result.get("tip"), dict) and None not in shapes and shapes[0] != shapes[1]:
+        result["tip"] = {k: v for k, v in result["tip"].items() if k not in ("shape", "radius", "half_angle")}
     for key, value in changes.items():
         if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
             result[key] = {**result[key], **value}
         else:
             result[key] = dict(value) if isinstance(value, Mapping) else value
     return result
+
+
+def _shape(settings: Mapping[str, Any]) -> Any:
+    """Return the shape of tip that the nested dict of a recipe asks for; None if it leaves that open."""
+    tip, fit = (part if isinstance(part := settings.get(name), Mapping) else {} for name in ("tip", "fit"))
+    return tip.get("shape", _SHAPE_OF_MODEL.get(str(fit.get("model"))))
 
 
 def read_settings(path: str | PathLike[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from fvproc import provenance
 from fvproc.maps import ParameterMaps
 from fvproc.quantities import FATAL_BITS, FLAG_MEANINGS, QUANTITIES, Flag, readable
 from fvproc.volume import CALIBRATION_FIELDS, ForceVolume, Tile
@@ -192,16 +193,11 @@ def describe(volume: ForceVolume) -> dict[str, Any]:
         "calibration": volume.calibration.to_dict(),
         "tip": tip,
         "poisson_ratio": volume.poisson_ratio,
-        "vendor_recipe": _thawed(volume.vendor_recipe),
-        "header": _thawed(volume.header),
+        "vendor_recipe": provenance.plain(volume.vendor_recipe),
+        "header": provenance.plain(volume.header),
         "missing": missing,
         "warnings": list(volume.warnings),
     }
-
-
-def _thawed(mapping: Any) -> Any:
-    """Return nested mappings as plain dicts."""
-    return {key: _thawed(value) if hasattr(value, "items") else value for key, value in mapping.items()}
 
 
 def description_text(described: dict[str, Any]) -> str:

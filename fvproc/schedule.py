@@ -149,9 +149,8 @@ def connect(address: str | None = None, scheduler_file: str | None = None) -> An
     from distributed import Client
     from distributed.comm import resolve_address
 
-    if scheduler_file is not None:
-        address = _address_in(scheduler_file)
-    place = scheduler_file or address
+    address = address or "" if scheduler_file is None else _address_in(scheduler_file)
+    place = scheduler_file or repr(address)
     try:
         # a client that fails over its address hangs when Python ends, one without a file waits for it for ever
         resolve_address(address)
@@ -350,11 +349,13 @@ def _preflight(volume: ForceVolume, client: Any) -> int:
 
     Without this a module that is missing on the workers only leaves the tasks pending for ever.
     """
+    import asyncio
+
     if not client.nthreads():
         try:
             client.wait_for_workers(1, timeout=FIRST_WORKER)
-        except TimeoutError:
-            raise FvprocError(f"the cluster has no worker, not after {FIRST_WORKER} s either; start some") from None
+        except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
+            raise FvprocError(f"the cluster has no worker, not even after {FIRST_WORKER} s; start some") from None
     # the scheduler unpickles each task; it does not read the input
     _agree("the scheduler", client.run_on_scheduler(_inspection(None)), volume)
     for address, seen in client.run(_inspection(volume.path)).items():
@@ -418,7 +419,11 @@ def lazy(volume: ForceVolume, recipe: Recipe, tile_bytes: int = TILE_BYTES) -> A
 
     def block(rows: tuple[int, int]) -> np.ndarray:
         nx = volume.grid.nx
-        return engine.run_tile(volume, recipe, Tile(rows[0] * nx, rows[1] * nx)).reshape(-1, nx)
+        tile = Tile(rows[0] * nx, rows[1] * nx)
+        outcome = _attempt(volume, recipe, tile)
+        if isinstance(outcome, Failure):
+            outcome = not_computed(len(tile), outcome.flag)
+        return outcome.reshape(-1, nx)
 
     return _by_rows(da, volume, block, (volume.grid.nx,), RECORD, tile_bytes)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fvproc as fv
-from fvproc import readers, simulate
+from fvproc import engine, readers, simulate
 from fvproc.errors import CalibrationError, FileFormatError, OutputError, RecipeError
 from fvproc.quantities import Flag
 
@@ -111,6 +111,39 @@ def test_outputs_are_refused_before_work_starts(sei_file, monkeypatch, tmp_path)
     with pytest.raises(OutputError, match="is the input"):
         fv.process(copy, output=copy, overwrite=True)
     assert (tmp_path / "old.h5").read_bytes() == b"precious"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match="named as an output twice"):
+        fv.process(sei_file, output=[tmp_path / "a.h5", tmp_path / "folder" / ".." / "a.h5"])
+    assert not (tmp_path / "a.h5").exists()
+
+
+@pytest.mark.parametrize("alias", ["folder/../curves.h5", "link.h5", "hard.h5"])
+@pytest.mark.parametrize("verb", [fv.process, fv.convert], ids=["process", "convert"])
+def test_the_measurement_is_never_overwritten_by_whatever_name(curves_file, tmp_path, monkeypatch, alias, verb):
+    source = tmp_path / "curves.h5"
+    shutil.copy(curves_file, source)
+    (tmp_path / "folder").mkdir()
+    try:
+        (tmp_path / "link.h5").symlink_to(source)
+        (tmp_path / "hard.h5").hardlink_to(source)
+    except OSError:
+        pytest.skip("links are not to be had here")
+    monkeypatch.setattr(readers, "read_tile", lambda *_: pytest.fail("work had started"))
+    with pytest.raises(OutputError, match="is the input"):
+        verb(source, output=tmp_path / alias, overwrite=True)
+    assert source.read_bytes() == curves_file.read_bytes()
+
+
+def test_maps_are_saved_where_the_curve_for_the_picture_has_gone(curves_file, tmp_path, monkeypatch):
+    """The typical curve is read after the work: that the share is gone by then must not cost the maps."""
+
+    def gone(*_):
+        raise OSError("the share went away")
+
+    monkeypatch.setattr(engine, "explain", gone)
+    fv.process(curves_file, output=[tmp_path / "out.png", tmp_path / "out.h5"])
+    assert (tmp_path / "out.png").exists()
+    assert np.isfinite(fv.load(tmp_path / "out.h5")["modulus"]).all()
 
 
 def test_an_input_that_changed_since_it_was_opened_is_refused(curves_file, tmp_path):
@@ -120,6 +153,19 @@ def test_an_input_that_changed_since_it_was_opened_is_refused(curves_file, tmp_p
     os.utime(copy, ns=(1, 1))
     with pytest.raises(FileFormatError, match=r"copy\.h5"):
         fv.process(volume)
+
+
+def test_many_files_one_on_a_share_that_goes_away(curves_file, sei_file, tmp_path, monkeypatch):
+    honest = readers.vendor_maps
+
+    def read(volume):
+        if volume.path == str(curves_file):
+            raise OSError("the share went away")
+        return honest(volume)
+
+    monkeypatch.setattr(readers, "vendor_maps", read)
+    results = fv.process_many([curves_file, sei_file], output_dir=tmp_path)
+    assert [result.error for result in results] == ["the share went away", None]
 
 
 def test_many_files_one_of_them_bad(curves_file, sei_file, tmp_path):

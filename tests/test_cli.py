@@ -157,6 +157,80 @@ def test_several_files_go_to_a_folder_and_a_bad_one_stops_nothing(curves_file, s
     assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["homogeneous.h5", "sei.h5"]
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--set", "fit.modle=dmt"], ["--recipe", "nowhere.toml"], ["--threads", "0"], ["--tip-radius", "-1"]]
+)
+def test_settings_that_no_input_could_mend_are_a_usage_error(curves_file, sei_file, tmp_path, arguments):
+    """With several inputs, too: not one failure for each of them and status 1."""
+    assert "curves in" not in refused("run", curves_file, sei_file, "-o", tmp_path / "maps", *arguments)
+    assert not (tmp_path / "maps").exists()
+
+
+def test_several_outputs_of_one_input(curves_file, tmp_path):
+    done("run", curves_file, "-o", tmp_path / "a.h5", "-o", tmp_path / "a.npz", "--tiff", tmp_path / "a.tif")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "a.npz", "a.tif"]
+    text = refused("run", curves_file, "-o", tmp_path / "b.h5", "--tiff", tmp_path / "b.h5")
+    assert "twice" in text and "%" not in text
+    assert "folder" in refused("run", curves_file, "-o", tmp_path, "-o", tmp_path / "b.h5")
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--scheduler", "nonsense"], "missing port number"),
+        (["--scheduler", "foo://x:1"], "unknown address scheme"),
+        (["--scheduler-file", "nowhere.json"], "nowhere.json: no scheduler's address"),
+    ],
+)
+def test_a_scheduler_that_is_none_is_refused_and_nothing_hangs(curves_file, tmp_path, arguments, words):
+    assert words in refused("run", curves_file, "-o", tmp_path / "out.h5", *arguments)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(curves_file):
+    assert "cannot be made" in refused("demo", curves_file)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes break otherwise there")
+def test_a_reader_that_leaves_is_no_traceback():
+    read, write = os.pipe()
+    os.close(read)
+    result = subprocess.run(
+        [sys.executable, "-m", "fvproc", "quantities"],
+        stdout=write, stderr=subprocess.PIPE, text=True, cwd=TESTS, check=False,
+    )  # fmt: skip
+    os.close(write)
+    assert (result.returncode, result.stderr) == (1, "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+def test_ctrl_c_stops_a_run_and_leaves_outputs_as_they_were(sei_file, tmp_path):
+    out = tmp_path / "out.npz"
+    out.write_bytes(b"precious")
+    code = (
+        "import os, signal, sys\n"
+        "from fvproc import engine\n"
+        "from fvproc.cli import main\n"
+        "honest, seen = engine.run_tile, []\n"
+        "def run_tile(volume, recipe, tile):\n"
+        "    seen.append(tile)\n"
+        "    if len(seen) == 5:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return honest(volume, recipe, tile)\n"
+        "engine.run_tile = run_tile\n"
+        "from fvproc import schedule\n"
+        "schedule.TILE_BYTES = 1000\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, "run", sei_file, "-o", out, "--overwrite"],
+        capture_output=True, text=True, cwd=TESTS, check=False,
+    )  # fmt: skip
+    assert result.returncode == 1, result.stderr
+    assert "stopped" in result.stderr and "Traceback" not in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
+    assert out.read_bytes() == b"precious"
+
+
 def test_an_unknown_file_is_refused(tmp_path):
     assert "no such file" in refused("info", tmp_path / "nothing.spm")
 

@@ -218,6 +218,20 @@ def test_a_recipe_is_completed_from_the_file():
     assert Recipe().completed(volume(tip_radius=Setting(1e-8))).poisson_ratio == 0.3
 
 
+def test_a_model_of_another_tip_shape_takes_the_old_shapes_lengths_away():
+    vendor = {"fit": {"model": "sneddon_cone", "method": "qnm"}, "tip": {"shape": "cone", "half_angle": 0.3}}
+    found = volume(vendor_recipe=vendor)
+    recipe = Recipe.vendor(found, fit={"model": "dmt"}, tip={"radius": "10nm"})
+    assert (recipe.tip, recipe.fit.method) == (Tip.sphere(1e-8), "qnm")
+    # the same shape keeps them, and a shape that contradicts the model is still refused
+    assert Recipe.vendor(found, fit={"method": "ml"}).tip == Tip.cone(0.3)
+    assert (
+        merged({"tip": {"radius": 1e-8}, "fit": {"model": "dmt"}}, {"fit": {"model": "hertz"}})["tip"]["radius"] == 1e-8
+    )
+    with pytest.raises(RecipeError, match=r"needs tip\.shape = 'cone'"):
+        Recipe.vendor(found, tip={"shape": "sphere"})
+
+
 def test_the_vendors_recipe_needs_one_in_the_file():
     with pytest.raises(RecipeError, match="without fit settings"):
         Recipe.vendor(volume())

@@ -49,7 +49,8 @@ def imports(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level and node.module, f"{path}: a relative import goes unseen here; write it out"
             names = [f"{node.module}.{alias.name}" if node.module == "fvproc" else node.module for alias in node.names]
         else:
             continue

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
+import cloudpickle
 import dask
 import numpy as np
 import pytest
@@ -21,7 +26,7 @@ distributed = pytest.importorskip("distributed")
 @pytest.fixture(scope="module")
 def client():
     cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, protocol="inproc"
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", protocol="inproc"
     )
     with cluster, distributed.Client(cluster) as client:
         yield client
@@ -155,6 +160,35 @@ def test_a_tile_that_killed_its_workers_is_flagged(sei_file, reference, monkeypa
     assert maps.records[~lost].tobytes() == reference.records[~lost].tobytes()
 
 
+def test_no_thread_is_left_while_an_error_of_the_caller_is_held(sei_file):
+    """The exception's frames hold the run alive: its threads must end all the same, not with the exception."""
+
+    class Broken:
+        def start(self, tiles, curves, workers):
+            pass
+
+        def advance(self, tile, failed):
+            raise ZeroDivisionError("in the caller")
+
+        def finish(self):
+            pass
+
+    with pytest.raises(ZeroDivisionError) as held:
+        fv.process(sei_file, tile_bytes=1, threads=3, progress=Broken())
+    assert held.tb is not None
+    assert not [t for t in threading.enumerate() if t.name == "fvproc-schedule"]
+
+
+def test_lazy_records_of_rows_that_cannot_be_read_are_flagged(sei_file, reference, monkeypatch):
+    nx = reference.shape[1]
+    _failing(monkeypatch, OSError("the share went away"), where={0})
+    volume = fv.open(sei_file)
+    recipe = fv.Recipe().completed(volume)
+    records = schedule.lazy(volume, recipe, tile_bytes=8 * nx * volume.curve_bytes).compute()
+    assert np.all(records["flags"][:8] == Flag.READ_ERROR)
+    assert records[8:].tobytes() == reference.records[8:].tobytes()
+
+
 def test_tiles_stream_whatever_their_number(sei_file, monkeypatch):
     """A slow reader of results holds the threads back: never more than a few tiles wait in memory."""
     waiting, most, lock = 0, 0, threading.Lock()
@@ -213,14 +247,93 @@ def test_preflight_refuses_workers_with_another_kernel_or_another_file(sei_file,
     maps = ParameterMaps(volume.grid)
     recipe = fv.Recipe().completed(volume)
     for report, words in (
-        (("0", volume.file_size, 0), "kernel version 0"),
-        ((engine.KERNEL_VERSION, 7, 0), "with 7 bytes"),
+        (("0", volume.file_size, volume.modified_ns), "kernel version 0"),
+        ((engine.KERNEL_VERSION, 7, volume.modified_ns), "with 7 bytes"),
+        ((engine.KERNEL_VERSION, volume.file_size, volume.modified_ns + 10**10), r"\+10\.0 s away"),
         ("fvproc cannot be imported there (no module)", "cannot be imported there"),
     ):
         monkeypatch.setattr(client, "run", lambda function, report=report: {"tcp://worker:1": report})
         with pytest.raises(FvprocError, match=f"tcp://worker:1.*{words}"):
             schedule.run(volume, recipe, maps, client=client)
     assert np.all(maps.flags == Flag.NOT_COMPUTED)
+
+
+def test_preflight_asks_the_scheduler_too(sei_file, monkeypatch, client):
+    monkeypatch.setattr(client, "run_on_scheduler", lambda function: "fvproc cannot be imported there (no module)")
+    with pytest.raises(FvprocError, match="the scheduler: fvproc cannot be imported there"):
+        fv.process(sei_file, client=client)
+
+
+def test_the_inspection_runs_where_fvproc_is_not_installed(sei_file):
+    """It travels by value; a reference to this package would fail before it could say what is missing."""
+    code = (
+        "import base64, pickle, sys; sys.modules['fvproc'] = None\nprint(pickle.loads(base64.b64decode(sys.argv[1]))())"
+    )
+    parcel = base64.b64encode(cloudpickle.dumps(schedule._inspection(str(sei_file)))).decode()
+    done = subprocess.run([sys.executable, "-c", code, parcel], capture_output=True, text=True, check=False)
+    assert "fvproc cannot be imported there" in done.stdout, done.stderr
+
+
+def test_a_cluster_without_workers_is_named(sei_file, monkeypatch):
+    monkeypatch.setattr(schedule, "FIRST_WORKER", 0.1)
+    cluster = distributed.LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0", protocol="inproc")
+    with cluster, distributed.Client(cluster, set_as_default=False) as client:  # noqa: SIM117
+        with pytest.raises(FvprocError, match="has no worker"):
+            fv.process(sei_file, client=client)
+
+
+def dask_command(name: str, *arguments: object) -> subprocess.Popen[bytes]:
+    """Start `dask scheduler` or `dask worker` as a process of its own, for those that get killed."""
+    code = f"from distributed.cli.dask_{name} import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "--no-dashboard", *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=Path(__file__).parent,
+    )
+
+
+def test_a_scheduler_that_dies_ends_the_run(sei_file, tmp_path):
+    """A plain loop over results would wait for ever."""
+    file = tmp_path / "scheduler.json"
+    processes = [dask_command("scheduler", "--host", "127.0.0.1", "--port", 0, "--scheduler-file", file)]
+
+    class Killer:
+        tiles = 0
+
+        def start(self, tiles, curves, workers):
+            assert tiles > 100
+
+        def advance(self, tile, failed):
+            self.tiles += 1
+            if self.tiles == 5:
+                processes[0].kill()
+                processes[0].wait()
+
+        def finish(self):
+            pass
+
+    try:
+        while not file.exists():
+            assert processes[0].poll() is None
+            threading.Event().wait(0.05)
+        processes.append(dask_command("worker", "--scheduler-file", file, "--no-nanny", "--nthreads", 1))
+        with schedule.connect(scheduler_file=str(file)) as client:
+            killer = Killer()
+            with pytest.raises(FvprocError, match="the scheduler"):
+                fv.process(sei_file, client=client, tile_bytes=1, progress=killer)
+            assert 5 <= killer.tiles < 48 * 40
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def test_a_scheduler_file_that_is_none_is_named(tmp_path):
+    (tmp_path / "empty.json").write_text("{}")
+    for name in ("empty.json", "nowhere.json"):
+        with pytest.raises(FvprocError, match=rf"{name}: no scheduler's address"):
+            schedule.connect(scheduler_file=str(tmp_path / name))
 
 
 def test_a_scheduler_that_does_not_answer_is_named():

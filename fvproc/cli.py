@@ -1,4 +1,4 @@
-"""`fvproc …`: the command line; options are generated from the recipe and the registry."""
+"""`fvproc …`: the commands of the command line and its exit status."""
 
 from __future__ import annotations
 
@@ -11,215 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fvproc.errors import FvprocError, OutputError, RecipeError
-from fvproc.recipe import Recipe, leaves, merged, parse_quantity, read_settings
-from fvproc.volume import CALIBRATION_FIELDS, ForceVolume
+from fvproc.errors import FvprocError, OutputError
+from fvproc.options import build_parser, calibration, recipe_for, settings
+from fvproc.recipe import Recipe, parse_quantity
 
 if TYPE_CHECKING:
     from fvproc.maps import ParameterMaps
 
 DONE, PARTLY, REFUSED = 0, 1, 2
-VENDOR = "nanoscope"
-
-
-# ---- options
-
-
-def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("recipe", "what to compute; each setting of `fvproc recipe` is an option")
-    group.add_argument(
-        "--recipe",
-        metavar="FILE",
-        help=f"TOML or JSON; an .h5 output of fvproc; or {VENDOR!r}: the settings in the file",
-    )
-    group.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.NAME=VALUE", help="one setting, such as fit.method=qnm"
-    )
-    for (section, name), leaf in leaves():
-        option = f"--{section}-{name}".replace("_", "-")
-        names = [option, "--poisson-ratio"] if section == "sample" else [option]
-        choices, unit = leaf.metadata["choices"], leaf.metadata["unit"]
-        text = leaf.metadata["help"].replace("%", "%%") + (f" ({unit})" if unit else "")
-        group.add_argument(
-            *names,
-            dest=f"recipe:{section}.{name}",
-            choices=choices or None,
-            metavar=None if choices else "X",
-            help=text,
-        )
-
-
-def _add_calibration(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("calibration", "goes before what the file says")
-    for name, (option, unit) in CALIBRATION_FIELDS.items():
-        group.add_argument(option, dest=f"calibration:{name}", metavar="X", help=f"in {unit}, or with a unit")
-
-
-def _calibration(options: argparse.Namespace) -> dict[str, float | None]:
-    values: dict[str, float | None] = {}
-    for name, (option, unit) in CALIBRATION_FIELDS.items():
-        text = getattr(options, f"calibration:{name}", None)
-        values[name] = None if text is None else parse_quantity(text, unit, option)
-    return values
-
-
-def _changes(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Return the settings given one by one, --set first, options of their own last."""
-    changes: dict[str, dict[str, Any]] = {}
-    for text in options.set:
-        path, equals, value = text.partition("=")
-        section, dot, name = path.strip().partition(".")
-        if not (equals and dot and name):
-            raise RecipeError(f"--set {text!r}: expected SECTION.NAME=VALUE, such as fit.method=qnm")
-        changes.setdefault(section, {})[name] = _value(value.strip())
-    for (section, name), _ in leaves():
-        given = getattr(options, f"recipe:{section}.{name}", None)
-        if given is not None:
-            changes.setdefault(section, {})[name] = _value(given)
-    return changes
-
-
-def _value(text: str) -> Any:
-    """Return JSON where it is JSON (numbers, lists), else the text: the recipe knows what it may be."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings asked for, those of the command line over those of the recipe, as a nested dict.
-
-    They are read once, however many inputs there are; what no input could mend is refused here.
-    """
-    settings: dict[str, Any] = {}
-    if options.recipe == VENDOR:
-        settings = {"recipe": VENDOR}
-    elif options.recipe is not None and Path(options.recipe).suffix.lower() in (".h5", ".hdf5"):
-        from fvproc import provenance, writers
-
-        settings = provenance.recipe_of(writers.load(options.recipe).provenance).to_dict()
-    elif options.recipe is not None:
-        settings = read_settings(options.recipe)
-    settings = merged(settings, _changes(options))
-    base = settings.get("recipe")
-    if base is None:
-        Recipe.from_dict(settings)
-    elif base != VENDOR:
-        raise RecipeError(f"recipe = {base!r}: the only recipe with a name is {VENDOR!r}")
-    return settings
-
-
-def _recipe(settings: dict[str, Any], volume: ForceVolume) -> Recipe:
-    """Return the recipe for a file: the settings, over the vendor's where they say so."""
-    own = {name: content for name, content in settings.items() if name != "recipe"}
-    return Recipe.vendor(volume, **own) if "recipe" in settings else Recipe.from_dict(own)
-
-
-def _threads(text: str) -> int:
-    """Return a number of threads; argparse puts the option's name before the complaint."""
-    try:
-        threads = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
-    if threads < 1:
-        raise argparse.ArgumentTypeError(f"threads = {threads}: at least one is needed")
-    return threads
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="fvproc", description="Modulus, adhesion and deformation maps from AFM force-volume files."
-    )
-    parser.add_argument("--version", action="store_true", help="print the version and leave")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-
-    run = commands.add_parser("run", help="fit every curve of one or more files")
-    run.add_argument("input", nargs="+", help="curves file (.h5) or Bruker NanoScope file (.spm, .pfc, .000 …)")
-    run.add_argument(
-        "-o",
-        "--output",
-        action="append",
-        required=True,
-        help=".h5, .tif, .ome.tif, .png …, more than once for several; a folder for several inputs",
-    )
-    run.add_argument("--tiff", metavar="OUT.tif", help="also this GeoTIFF (.tif) or image stack (.ome.tif)")
-    run.add_argument("--figure", metavar="OUT.png", help="also this picture (.png, .svg, .pdf)")
-    where = run.add_mutually_exclusive_group()
-    where.add_argument(
-        "--threads", type=_threads, metavar="N", help="threads of this process; one for each core by default"
-    )
-    where.add_argument("--scheduler", metavar="ADDRESS", help="run on a Dask cluster, such as tcp://host:8786")
-    where.add_argument("--scheduler-file", metavar="FILE", help="run on the cluster that this file describes")
-    run.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
-    run.add_argument("--json", action="store_true", help="print the summary as JSON")
-    run.add_argument("--quiet", action="store_true", help="no progress, no summary")
-    _add_calibration(run)
-    _add_recipe(run)
-    run.set_defaults(function=_run)
-
-    info = commands.add_parser("info", help="what a file holds, and what it lacks")
-    info.add_argument("input")
-    info.add_argument("--json", action="store_true")
-    _add_calibration(info)
-    info.set_defaults(function=_info)
-
-    simulate = commands.add_parser("simulate", help="write a curves file of known truth")
-    simulate.add_argument("output")
-    simulate.add_argument("--scene", choices=("sei", "homogeneous"), default="homogeneous")
-    simulate.add_argument("--ny", type=int, default=64)
-    simulate.add_argument("--nx", type=int, default=64)
-    simulate.add_argument("--samples", type=int, default=512, help="of a branch")
-    simulate.add_argument("--seed", type=int, default=0)
-    for option, unit, default, text in (
-        ("--noise", "m", "0.02nm", "of the deflection"),
-        ("--modulus", "Pa", "1GPa", "homogeneous: Young's modulus"),
-        ("--adhesion", "N", "5nN", "homogeneous: pull-off force"),
-        ("--peak-force", "N", "20nN", "homogeneous"),
-        ("--travel", "m", "100nm", "homogeneous: of the piezo"),
-        ("--tip-radius", "m", "30nm", "homogeneous"),
-        ("--spring-constant", "N/m", "5", "homogeneous"),
-    ):
-        simulate.add_argument(option, default=default, metavar="X", help=f"{text} ({unit}; default {default})")
-    simulate.add_argument("--drive", choices=("sine", "linear"), default="sine", help="homogeneous")
-    simulate.add_argument("--dtype", choices=("int16", "int32", "float32"), default="int16", help="homogeneous")
-    simulate.add_argument("--overwrite", action="store_true")
-    simulate.set_defaults(function=_simulate)
-
-    convert = commands.add_parser("convert", help="write any input as a curves file")
-    convert.add_argument("input")
-    convert.add_argument("output")
-    convert.add_argument("--compress", action="store_true", help="gzip: smaller, slower to read")
-    convert.add_argument("--overwrite", action="store_true")
-    _add_calibration(convert)
-    convert.set_defaults(function=_convert)
-
-    plot = commands.add_parser("plot", help="a picture of an output")
-    plot.add_argument("input", help="an .h5 output of fvproc run")
-    plot.add_argument("-o", "--output", help="OUT.png, .svg or .pdf; by default beside the input")
-    plot.add_argument("--curves", metavar="FILE", help="the measurement: adds a curve with its fit")
-    plot.add_argument("--curve", metavar="Y,X", help="which curve; by default one of median modulus")
-    plot.add_argument("--overwrite", action="store_true")
-    _add_calibration(plot)
-    plot.set_defaults(function=_plot)
-
-    quantities = commands.add_parser("quantities", help="every quantity and flag, with unit and meaning")
-    quantities.add_argument("--json", action="store_true")
-    quantities.set_defaults(function=_quantities)
-
-    recipe = commands.add_parser("recipe", help="print a commented recipe")
-    recipe.add_argument("--of", metavar="FILE", help="as the instrument's own software had it, from this file")
-    recipe.set_defaults(function=_print_recipe)
-
-    demo = commands.add_parser("demo", help="simulate a map of an SEI, process it, compare with the truth")
-    demo.add_argument("folder", nargs="?", default="fvproc-demo")
-    demo.add_argument("--size", type=int, default=256, help="pixels along an edge")
-    demo.set_defaults(function=_demo)
-    return parser
-
-
-# ---- commands
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -232,7 +31,7 @@ def _run(options: argparse.Namespace) -> int:
         raise OutputError("-o is a folder here: a second -o, --tiff and --figure go with one input and files only")
     if len({path.stem for path in inputs}) < len(inputs):
         raise OutputError("two inputs have the same name: their outputs would overwrite each other")
-    calibration, settings = _calibration(options), _settings(options)
+    given, chosen = calibration(options), settings(options)
     failed, summaries = False, []
     with _cluster(options) as client:
         for path in inputs:
@@ -240,12 +39,12 @@ def _run(options: argparse.Namespace) -> int:
             outputs = [Path(first) / f"{path.stem}.h5"] if several else [Path(name) for name in options.output]
             outputs += [Path(extra) for extra in (options.tiff, options.figure) if extra]
             try:
-                volume = api.open(path, **calibration)
+                volume = api.open(path, **given)
                 for warning in volume.warnings:
                     _say(f"{path.name}: {warning}", options)
                 maps = api.process(
                     volume,
-                    _recipe(settings, volume),
+                    recipe_for(volume, chosen),
                     client=client,
                     threads=options.threads,
                     output=outputs,
@@ -300,7 +99,7 @@ class _cluster:
 def _info(options: argparse.Namespace) -> int:
     from fvproc import api, report
 
-    volume = api.open(options.input, **_calibration(options))
+    volume = api.open(options.input, **calibration(options))
     described = report.describe(volume)
     print(json.dumps(described, indent=1) if options.json else report.description_text(described))
     return DONE
@@ -350,7 +149,7 @@ def _simulate(options: argparse.Namespace) -> int:
 def _convert(options: argparse.Namespace) -> int:
     from fvproc import api
 
-    volume = api.open(options.input, **_calibration(options))
+    volume = api.open(options.input, **calibration(options))
     api.convert(volume, options.output, overwrite=options.overwrite, compress=options.compress)
     print(options.output)
     return DONE
@@ -364,7 +163,7 @@ def _plot(options: argparse.Namespace) -> int:
     writers.check_writable(output, options.overwrite)
     curve = None
     if options.curves:
-        volume = api.open(options.curves, **_calibration(options))
+        volume = api.open(options.curves, **calibration(options))
         recipe = provenance.recipe_of(maps.provenance)
         if volume.shape != maps.shape:
             raise FvprocError(f"{options.curves}: its grid is {volume.shape}, that of the maps {maps.shape}")
@@ -407,7 +206,7 @@ def _print_recipe(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from fvproc import api, report, simulate
+    from fvproc import api, report, simulate, writers
 
     if options.size < 8:
         raise FvprocError(f"--size {options.size}: at least 8 pixels are needed")
@@ -418,6 +217,8 @@ def _demo(options: argparse.Namespace) -> int:
         raise OutputError(f"{folder}: the folder cannot be made: {error.strerror or error}") from None
     curves = folder / "curves.h5"
     outputs = [folder / name for name in ("demo.h5", "demo.tif", "demo.ome.tif", "demo.png")]
+    for output in outputs:
+        writers.check_writable(output)
     start = time.perf_counter()
     print(f"simulating {options.size} × {options.size} curves of an SEI on graphite …", file=sys.stderr)
     simulate.sei_map(curves, ny=options.size, nx=options.size)
@@ -429,6 +230,18 @@ def _demo(options: argparse.Namespace) -> int:
     print(simulate.comparison_text(simulate.compare(maps, curves)))
     print(f"\n{done - start:.1f} s in all, {simulated - start:.1f} s of them to simulate")
     return DONE
+
+
+_COMMANDS = {
+    "run": _run,
+    "info": _info,
+    "simulate": _simulate,
+    "convert": _convert,
+    "plot": _plot,
+    "quantities": _quantities,
+    "recipe": _print_recipe,
+    "demo": _demo,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -448,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return REFUSED
     try:
-        status = int(options.function(options))
+        status = _COMMANDS[options.command](options)
         sys.stdout.flush()
         return status
     except BrokenPipeError:

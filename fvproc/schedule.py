@@ -294,7 +294,15 @@ def _on_cluster(
     todo = iter(tiles)
     flying: dict[str, Tile] = {}
 
+    def require_scheduler() -> None:
+        if client.status != "running":
+            raise FvprocError(
+                f"{volume.path}: the scheduler is lost (the connection is {client.status}) with"
+                f" {len(flying)} tiles in flight; outputs are as they were; start the run again"
+            )
+
     def submit(tile: Tile) -> Any:
+        require_scheduler()
         future = client.submit(_cluster_task, job, tile.start, tile.stop, pure=False, retries=1)
         flying[future.key] = tile
         return future
@@ -309,12 +317,7 @@ def _on_cluster(
         while flying:
             batch = landed.next_batch(block=False)
             if not batch:
-                # a plain wait hangs for ever when the scheduler dies
-                if client.status != "running":
-                    raise FvprocError(
-                        f"{volume.path}: the scheduler is lost (the connection is {client.status}) with"
-                        f" {len(flying)} tiles in flight; outputs are as they were; start the run again"
-                    )
+                require_scheduler()  # a plain wait hangs for ever when the scheduler dies
                 time.sleep(_POLL)
                 continue
             for future, result in batch:
@@ -324,7 +327,8 @@ def _on_cluster(
                 if following is not None:
                     landed.add(submit(following))
     finally:
-        client.cancel([job], force=True)
+        if client.status == "running":
+            client.cancel([job], force=True)
 
 
 def _landed(volume: ForceVolume, tile: Tile, future: Any, result: Any) -> np.ndarray | Failure:

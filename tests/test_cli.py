@@ -30,6 +30,7 @@ def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subp
         encoding="utf-8",
         cwd=cwd or TESTS,
         check=False,
+        timeout=300,  # what hangs fails
         env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
     )
 
@@ -285,6 +286,12 @@ def test_demo_ends_in_four_files_and_a_table(tmp_path):
     assert names == {"curves.h5", "demo.h5", "demo.tif", "demo.ome.tif", "demo.png"}
     for material in simulate.MATERIALS:
         assert material.name in text
+
+
+def test_demo_refuses_what_it_cannot_write_before_it_simulates(tmp_path):
+    (tmp_path / "demo.tif").mkdir()
+    assert "demo.tif" in refused("demo", tmp_path)
+    assert not (tmp_path / "curves.h5").exists()
 
 
 def test_the_instruments_own_maps_are_met(tmp_path):

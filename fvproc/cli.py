@@ -206,7 +206,7 @@ def _print_recipe(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from fvproc import api, report, simulate, writers
+    from fvproc import api, report, simulate, truth, writers
 
     if options.size < 8:
         raise FvprocError(f"--size {options.size}: at least 8 pixels are needed")
@@ -227,7 +227,7 @@ def _demo(options: argparse.Namespace) -> int:
     done = time.perf_counter()
     print(report.summary_text(report.summary(maps, curves, outputs, done - simulated)))
     print("\nTruth against result, curves without a fault:\n")
-    print(simulate.comparison_text(simulate.compare(maps, curves)))
+    print(truth.comparison_text(truth.compare(maps, curves)))
     print(f"\n{done - start:.1f} s in all, {simulated - start:.1f} s of them to simulate")
     return DONE
 

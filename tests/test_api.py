@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fvproc as fv
-from fvproc import engine, readers, simulate
+from fvproc import engine, readers, simulate, truth
 from fvproc.errors import CalibrationError, FileFormatError, OutputError, RecipeError
 from fvproc.quantities import Flag
 
@@ -26,21 +26,21 @@ def test_process_gives_maps_with_provenance(sei_file, tmp_path):
 
 def test_the_demo_scene_comes_out_as_it_went_in(sei_file):
     maps = fv.process(sei_file)
-    table = {row.name: row for row in simulate.compare(maps, sei_file)}
+    table = {row.name: row for row in truth.compare(maps, sei_file)}
     assert set(table) == {material.name for material in simulate.MATERIALS}
     for row in table.values():
         assert abs(row.error) < 0.01 + 3.8 * 1.2533 * row.scatter / np.sqrt(row.valued), row
         assert row.valued > 0.98 * row.curves
-    truth = simulate.read_truth(sei_file)
-    bad = truth["bad"] > 0
+    true = truth.read_truth(sei_file)
+    bad = true["bad"] > 0
     assert bad.sum() >= 4
     assert np.isnan(maps["modulus"][bad]).all()
     wanted = (Flag.NO_CONTACT, Flag.SATURATED, Flag.CONTACT_NOT_LEFT, Flag.INVALID_CURVE)
     for number, flag in enumerate(wanted, 1):
-        assert np.all(maps.flags[truth["bad"] == number] & np.uint32(flag)), flag
+        assert np.all(maps.flags[true["bad"] == number] & np.uint32(flag)), flag
     good = ~bad & np.isfinite(maps["contact_height"])
-    assert np.median(np.abs(maps["contact_height"] - truth["contact_height"])[good]) < 3e-11
-    assert np.corrcoef(maps["contact_height"][good], truth["contact_height"][good])[0, 1] > 0.999
+    assert np.median(np.abs(maps["contact_height"] - true["contact_height"])[good]) < 3e-11
+    assert np.corrcoef(maps["contact_height"][good], true["contact_height"][good])[0, 1] > 0.999
 
 
 def test_arrays_in_records_out():
@@ -82,7 +82,7 @@ def test_one_curve_and_its_fit(sei_file):
 
 def test_marked_samples_of_a_curve_are_nan(sei_file):
     volume = fv.open(sei_file)
-    y, x = np.argwhere(simulate.read_truth(sei_file)["bad"] == 4)[0]
+    y, x = np.argwhere(truth.read_truth(sei_file)["bad"] == 4)[0]
     assert np.isnan(fv.curve(volume, int(y), int(x))["retract_deflection"]).all()
 
 

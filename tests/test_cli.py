@@ -13,7 +13,7 @@ import pytest
 from real_data import real_file
 
 import fvproc as fv
-from fvproc import simulate
+from fvproc import simulate, truth
 from fvproc.quantities import QUANTITIES, Flag
 from fvproc.recipe import Recipe, leaves
 
@@ -265,7 +265,7 @@ def test_simulate_convert_plot(tmp_path):
     curves = tmp_path / "curves.h5"
     scene = {"ny": 6, "nx": 5, "modulus": "45MPa", "spring-constant": 0.4, "travel": "150nm", "peak-force": "5nN"}
     done("simulate", curves, "--adhesion", "1nN", *(part for k, v in scene.items() for part in (f"--{k}", v)))
-    assert np.all(simulate.read_truth(curves)["modulus"] == 45e6)
+    assert np.all(truth.read_truth(curves)["modulus"] == 45e6)
     assert "curves.h5" in refused("simulate", curves)
     done("convert", curves, tmp_path / "copy.h5", "--compress")
     for name in ("curves", "copy"):

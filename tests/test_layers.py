@@ -23,7 +23,7 @@ FLOORS = [
     {"_core", "reference", "maps"},
     {"readers", "provenance"},
     {"simulate", "engine", "writers"},
-    {"schedule", "report", "options"},
+    {"schedule", "report", "truth", "options"},
     {"api"},
     {"cli", "__init__"},
     {"__main__"},

@@ -13,12 +13,12 @@ import time
 from statistics import median
 
 import numpy as np
-from truth import MATERIALS
+from truth import MATERIALS, described
 
 from fvproc import simulate
 from fvproc._core import fit_tile, kernel_settings
 from fvproc.recipe import Recipe
-from fvproc.volume import Branch, Calibration, Channel, ForceVolume, Grid, Setting
+from fvproc.volume import Channel
 
 RECIPES = {
     "ml": {},
@@ -46,16 +46,7 @@ def main() -> None:
         )
         channel = Channel("int16", "m", 1.5 * material.peak_force / material.spring_constant / 32767)
         raw = simulate.simulated_tile(z, sample, probe, channel, np.random.default_rng(0), sigma=2e-11, tilt=1e-3)
-        branch = Branch(samples, channel, Channel("float64", "m"), True)
-        volume = ForceVolume(
-            "simulated",
-            "simulated",
-            Grid(1, curves),
-            branch,
-            branch,
-            calibration=Calibration(Setting(material.spring_constant)),
-            tip_radius=Setting(material.tip_radius),
-        )
+        volume = described(material, channel, curves, samples)
         spare = [np.empty_like(b.deflection) for b in (raw.approach, raw.retract)]
         for name, recipe in RECIPES.items():
             settings = kernel_settings(volume, Recipe.from_dict(recipe).completed(volume))

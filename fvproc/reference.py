@@ -1,9 +1,9 @@
 """The kernel again in plain NumPy and SciPy, one curve at a time: the executable definition of every quantity.
 
 Slow on purpose. Steps, names and thresholds are those of `fvproc/_core`; one body of tests runs over both. Where the
-kernel has a trick (running sums, its own Levenberg-Marquardt, a cubic solved by Newton steps from the bits of a
-float), this file has the plain thing (sums over arrays, `scipy.optimize.least_squares`, `numpy.roots`-like closed
-forms). Inside, lengths are in nm and forces are the deflections they cause, in nm.
+kernel has a trick (running sums, its own Levenberg-Marquardt, a few Newton steps from the bits of a float), this file
+has the plain thing (sums over arrays, `scipy.optimize.least_squares`, Newton to the end). Inside, lengths are in nm and
+forces are the deflections they cause, in nm.
 """
 
 from __future__ import annotations

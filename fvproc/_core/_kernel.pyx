@@ -5,8 +5,8 @@ edges (peak, zero crossing, pull-off), fit (maximum likelihood) or window (qnm),
 They are inline functions of one curve that know no Python and allocate nothing. Arrays are checked by the door,
 fvproc/_core/__init__.py; this file trusts it.
 
-Rejected: one specialised loop per dtype (conversion to double costs a tenth of the rest); float32 arithmetic (the
-running sums of the break search need double); a map of fast-math flags (bits would depend on the machine).
+Rejected: one specialised loop per dtype (only the first pass over a row knows it); float32 arithmetic (the running
+sums of the break search need double); fast-math (bits would depend on the machine).
 """
 
 from libc.stdint cimport uintptr_t
@@ -17,7 +17,7 @@ from fvproc._core.curve cimport Curve, fit_curve, seal
 from fvproc._core.model cimport model_load
 from fvproc._core.rows cimport convert_row, is_saturated, load_branch
 from fvproc._core.types cimport (
-    FIELDS, INVALID_SAMPLES, SATURATED, Branch, Raw, Record, Settings,
+    INVALID_SAMPLES, SATURATED, Branch, Raw, Record, Settings,
 )
 from fvproc._core cimport types
 

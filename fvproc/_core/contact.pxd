@@ -1,7 +1,5 @@
 # The contact point on approach: `threshold` and `piecewise`.
 
-from libc.math cimport sqrt
-
 from fvproc._core.baseline cimport extend_baseline
 from fvproc._core.fit cimport FEWEST, fit_contact
 from fvproc._core.types cimport CONTACT_NOT_FOUND, Branch, ContactFit

@@ -8,7 +8,7 @@ from fvproc._core.baseline cimport (
 from fvproc._core.contact cimport piecewise_contact, threshold_contact
 from fvproc._core.edges cimport SIGNIFICANT, find_end_of_contact, find_peak, smoothed_minimum
 from fvproc._core.energy cimport adhesion_work, lost_work
-from fvproc._core.fit cimport FEWEST, fit_contact
+from fvproc._core.fit cimport fit_contact
 from fvproc._core.lanes cimport line_sums
 from fvproc._core.model cimport compliance_power, indentation_shape, model_load
 from fvproc._core.types cimport (

@@ -15,7 +15,7 @@ DEBUG = os.environ.get("FVPROC_DEBUG", "")
 # No -march: wheels are portable. No fast-math and no contraction to fused multiply-add: the same bits on every
 # instruction set. -g0: the build does not depend on the folder it is made in.
 FLAGS = {
-    "unix": ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-g0"],
+    "unix": ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-g0", "-Wno-psabi"],
     "msvc": ["/O2", "/fp:precise"],
 }
 DEBUG_FLAGS = {
@@ -58,7 +58,7 @@ def extensions():
     from Cython.Build import cythonize
 
     return cythonize(
-        [Extension("fvproc._core._kernel", ["fvproc/_core/_kernel.pyx"])],
+        [Extension("fvproc._core._kernel", ["fvproc/_core/_kernel.pyx"], include_dirs=["fvproc/_core"])],
         # set here and not in the .pyx alone: a .pyx's own directives do not reach the inline functions of its .pxd
         compiler_directives={
             "language_level": 3,

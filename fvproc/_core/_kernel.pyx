@@ -1,24 +1,26 @@
 """The compiled loop over the curves of a tile: raw integers in, one record per curve out, the GIL released.
 
-What is computed is told by the .pxd files beside this one, in the order of curve.pxd: rows (raw to nm), baseline,
-edges (peak, zero crossing, pull-off), fit (maximum likelihood) or window (qnm), contact (on approach), energy.
-They are inline functions of one curve that know no Python and allocate nothing. Arrays are checked by the door,
+Eight curves go side by side. Each is surveyed alone (curve.pxd: rows, axis, baseline, edges, energy); then the fits of
+all eight are done at once (fit.pxd), one curve in each lane of the vector registers (lanes.h); then each fills its
+record. They are inline functions that know no Python and allocate nothing. Arrays are checked by the door,
 fvproc/_core/__init__.py; this file trusts it.
 
-Rejected: one specialised loop per dtype (only the first pass over a row knows it); float32 arithmetic (the running
-sums of the break search need double); fast-math (bits would depend on the machine).
+Rejected: one specialised loop per dtype (only the first pass over a row knows it); fast-math (bits would depend on
+the machine); a float copy of the tile (one curve at a time stays in the nearest cache).
 """
 
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fvproc._core.curve cimport Curve, fit_curve, seal
+from fvproc._core.axis cimport MOST_BLOCKS, axis_size, make_axis
+from fvproc._core.curve cimport Curve, finish_curve, fitted_branch, pose_curve, seal, survey_curve
+from fvproc._core.fit cimport Problem, Solution, minimise
+from fvproc._core.lanes cimport LANES
 from fvproc._core.model cimport model_load
-from fvproc._core.rows cimport convert_row, is_saturated, load_branch
-from fvproc._core.types cimport (
-    INVALID_SAMPLES, SATURATED, Branch, Raw, Record, Settings,
-)
+from fvproc._core.points cimport leave_idle
+from fvproc._core.rows cimport convert_z, is_saturated, load_branch
+from fvproc._core.types cimport INVALID_SAMPLES, SATURATED, Axis, Branch, Raw, Record, Settings
 from fvproc._core cimport types
 
 import numpy as np
@@ -125,64 +127,110 @@ cdef struct Tile:
     Raw retract_z
     Py_ssize_t approach_samples
     Py_ssize_t retract_samples
-    const double* approach_shared   # nm, surface order; NULL where every curve has its own z
-    const double* retract_shared
+    Axis approach_axis              # of the z that all curves share; z is NULL where every curve has its own
+    Axis retract_axis
     const int* approach_valid       # NULL where all samples are valid
     const int* retract_valid
     const double* height            # m; NULL where there is none
 
 
-cdef void _load(const Tile* tile, Py_ssize_t i, double* scratch, Py_ssize_t longest, Curve* curve) noexcept nogil:
-    """Both branches of curve i into the scratch: [d approach, z approach, d retract, z retract, work]."""
-    cdef Py_ssize_t valid
+# Scratch of eight curves, each of its own but for what the survey alone uses.
+cdef struct Scratch:
+    Py_ssize_t longest
+    float* f_approach
+    float* f_retract
+    float* work
+    double* means
+    double* window
+    float* d                        # [curve][branch][sample]
+    double* z                       # [curve][branch][sample], where a curve has its own z
+    double* axes                    # [curve][branch], their storage
+
+
+cdef void _load_branch(
+    const Tile* tile, Py_ssize_t i, bint is_approach, int lane, const Settings* settings, const Scratch* scratch,
+    Branch* branch, unsigned int* flags
+) noexcept nogil:
+    """One branch of curve i: its samples in raw numbers into f, its axis."""
+    cdef const Raw* deflection = &tile.approach_d if is_approach else &tile.retract_d
+    cdef const Raw* z = &tile.approach_z if is_approach else &tile.retract_z
+    cdef const Axis* shared = &tile.approach_axis if is_approach else &tile.retract_axis
+    cdef const int* lengths = tile.approach_valid if is_approach else tile.retract_valid
+    cdef Py_ssize_t samples = tile.approach_samples if is_approach else tile.retract_samples
+    cdef Py_ssize_t valid = lengths[i] if lengths != NULL else samples, n
+    cdef int slot = 2 * lane + (0 if is_approach else 1)
+    cdef double* own = scratch.z + slot * scratch.longest
+    cdef bint own_z
+    n = load_branch(
+        deflection, z, shared.z, i, samples, valid, is_approach,
+        scratch.f_approach if is_approach else scratch.f_retract, own, &own_z
+    )
+    if n < samples:
+        flags[0] |= INVALID_SAMPLES
+    if own_z:
+        make_axis(
+            own, n, settings.baseline_fraction, settings.baseline_order,
+            scratch.axes + slot * axis_size(scratch.longest), &branch.axis
+        )
+    else:
+        branch.axis = shared[0]
+    branch.d = scratch.d + slot * scratch.longest
+    if is_saturated(deflection, i, samples if is_approach else valid):
+        flags[0] |= SATURATED
+
+
+cdef void _survey(
+    const Tile* tile, Py_ssize_t i, int lane, const Settings* settings, const Scratch* scratch, Curve* curve,
+    Record* record
+) noexcept nogil:
+    """Everything of curve i but its fits."""
     memset(curve, 0, sizeof(Curve))
-    valid = tile.approach_valid[i] if tile.approach_valid != NULL else tile.approach_samples
-    curve.approach.d = scratch
-    curve.approach.n = load_branch(
-        &tile.approach_d, &tile.approach_z, tile.approach_shared, i, tile.approach_samples, valid, True,
-        scratch, scratch + longest, &curve.approach.z
-    )
-    if curve.approach.n < tile.approach_samples:
-        curve.flags |= INVALID_SAMPLES
-    valid = tile.retract_valid[i] if tile.retract_valid != NULL else tile.retract_samples
-    curve.retract.d = scratch + 2 * longest
-    curve.retract.n = load_branch(
-        &tile.retract_d, &tile.retract_z, tile.retract_shared, i, tile.retract_samples, valid, False,
-        scratch + 2 * longest, scratch + 3 * longest, &curve.retract.z
-    )
-    if curve.retract.n < tile.retract_samples:
-        curve.flags |= INVALID_SAMPLES
-    if is_saturated(&tile.approach_d, i, tile.approach_samples) or is_saturated(&tile.retract_d, i, valid):
-        curve.flags |= SATURATED
+    memset(record, 0, sizeof(Record))
+    _load_branch(tile, i, True, lane, settings, scratch, &curve.approach, &curve.flags)
+    _load_branch(tile, i, False, lane, settings, scratch, &curve.retract, &curve.flags)
     curve.height = tile.height[i] if tile.height != NULL else (1e300 * 1e300) * 0.0
+    curve.unit_approach = tile.approach_d.scale
+    curve.unit_retract = tile.retract_d.scale
     curve.quantum = tile.retract_d.scale if tile.retract_d.scale > 0.0 else -tile.retract_d.scale
     if tile.retract_d.type >= 2:
         curve.quantum = 0.0
+    survey_curve(
+        curve, settings, scratch.f_approach, scratch.f_retract, scratch.work, scratch.means, record
+    )
 
 
 cdef class _Prepared:
-    """A tile described for C, with everything that must stay alive and the scratch for one curve."""
+    """A tile described for C, with everything that must stay alive and the scratch for eight curves."""
 
     cdef Tile tile
     cdef Settings settings
-    cdef Py_ssize_t longest, curves
-    cdef double* scratch
-    cdef double* shared
+    cdef Scratch scratch
+    cdef Py_ssize_t curves
+    cdef double* memory
+    cdef Curve* curve
+    cdef Problem* problems
+    cdef Solution* solutions
     cdef object keep
 
     def __cinit__(self):
-        self.scratch = NULL
-        self.shared = NULL
+        self.memory = NULL
+        self.curve = NULL
+        self.problems = NULL
+        self.solutions = NULL
 
     def __dealloc__(self):
-        free(self.scratch)
-        free(self.shared)
+        free(self.memory)
+        free(self.curve)
+        free(self.problems)
+        free(self.solutions)
 
     def __init__(self, raw, settings):
         cdef Py_ssize_t na = raw.approach.deflection.shape[1], nr = raw.retract.deflection.shape[1]
+        cdef Py_ssize_t longest = na if na > nr else nr, slots = 2 * LANES
+        cdef double* free_memory
+        longest = (longest + 15) // 16 * 16
         self.keep = raw
         self.curves = raw.approach.deflection.shape[0]
-        self.longest = na if na > nr else nr
         self.settings = _settings(settings)
         self.tile.approach_samples = na
         self.tile.retract_samples = nr
@@ -190,18 +238,46 @@ cdef class _Prepared:
         self.tile.retract_d = _raw(raw.retract.deflection, settings.retract_deflection)
         self.tile.approach_z = _raw(raw.approach.z, settings.approach_z)
         self.tile.retract_z = _raw(raw.retract.z, settings.retract_z)
-        self.scratch = <double*>malloc(8 * self.longest * sizeof(double))
-        self.shared = <double*>malloc((na + nr) * sizeof(double))
-        if self.scratch == NULL or self.shared == NULL:
-            raise MemoryError(f"no memory for the scratch of curves of {self.longest} samples")
-        self.tile.approach_shared = NULL
-        self.tile.retract_shared = NULL
+        # floats in pairs: f (2), work (1), d (slots); doubles: means, window, z and axes (slots), shared z and axes (2)
+        self.memory = <double*>malloc(sizeof(double) * (
+            (3 + slots) * longest // 2 + MOST_BLOCKS + 3 * longest + 64
+            + (slots + 2) * (longest + axis_size(longest))
+        ))
+        self.curve = <Curve*>malloc(LANES * sizeof(Curve))
+        self.problems = <Problem*>malloc(2 * sizeof(Problem))
+        self.solutions = <Solution*>malloc(2 * sizeof(Solution))
+        if self.memory == NULL or self.curve == NULL or self.problems == NULL or self.solutions == NULL:
+            raise MemoryError(f"no memory for the scratch of curves of {longest} samples")
+        free_memory = self.memory
+        self.scratch.longest = longest
+        self.scratch.f_approach = <float*>free_memory
+        self.scratch.f_retract = self.scratch.f_approach + longest
+        self.scratch.work = self.scratch.f_retract + longest
+        self.scratch.d = self.scratch.work + longest
+        free_memory += (3 + slots) * longest // 2
+        self.scratch.means = free_memory
+        free_memory += MOST_BLOCKS
+        self.scratch.window = free_memory
+        free_memory += 3 * longest + 64
+        self.scratch.z = free_memory
+        free_memory += slots * longest
+        self.scratch.axes = free_memory
+        free_memory += slots * axis_size(longest)
+        self.tile.approach_axis.z = NULL
+        self.tile.retract_axis.z = NULL
         if raw.approach.z.ndim == 1:
-            convert_row(&self.tile.approach_z, 0, na, True, self.shared)
-            self.tile.approach_shared = self.shared
+            convert_z(&self.tile.approach_z, 0, na, True, free_memory)
+            make_axis(
+                free_memory, na, self.settings.baseline_fraction, self.settings.baseline_order,
+                free_memory + longest, &self.tile.approach_axis
+            )
+            free_memory += longest + axis_size(longest)
         if raw.retract.z.ndim == 1:
-            convert_row(&self.tile.retract_z, 0, nr, False, self.shared + na)
-            self.tile.retract_shared = self.shared + na
+            convert_z(&self.tile.retract_z, 0, nr, False, free_memory)
+            make_axis(
+                free_memory, nr, self.settings.baseline_fraction, self.settings.baseline_order,
+                free_memory + longest, &self.tile.retract_axis
+            )
         self.tile.approach_valid = NULL
         self.tile.retract_valid = NULL
         self.tile.height = NULL
@@ -212,47 +288,69 @@ cdef class _Prepared:
         if raw.height is not None:
             self.tile.height = <const double*><uintptr_t>raw.height.ctypes.data
 
+    cdef void fit_some(self, Py_ssize_t first, int count, Record* record, const unsigned int* fatal) noexcept nogil:
+        """Fill the records of curves [first, first + count), count <= LANES."""
+        cdef Problem* fits = self.problems
+        cdef Problem* contacts = self.problems + 1
+        cdef int lane
+        fits.model = self.settings.model
+        contacts.model = self.settings.model
+        fits.points = 0
+        contacts.points = 0
+        for lane in range(count):
+            _survey(
+                &self.tile, first + lane, lane, &self.settings, &self.scratch, &self.curve[lane], &record[first + lane]
+            )
+            pose_curve(&self.curve[lane], &self.settings, fits, contacts, lane, self.scratch.window)
+        for lane in range(count, LANES):
+            leave_idle(fits, lane)
+            leave_idle(contacts, lane)
+        if fits.points:
+            minimise(fits, self.solutions)
+        if contacts.points:
+            minimise(contacts, self.solutions + 1)
+        for lane in range(count):
+            finish_curve(
+                &self.curve[lane], &self.settings, fits, self.solutions, contacts, self.solutions + 1, lane,
+                &record[first + lane]
+            )
+            seal(&record[first + lane], fatal, self.curve[lane].flags)
+
 
 def fit(raw, settings, const unsigned int[::1] fatal, records):
     """Fill `records` (a contiguous RECORD array) with one record per curve of the checked tile `raw`."""
     cdef _Prepared p = _Prepared(raw, settings)
     cdef Record* record = <Record*><uintptr_t>records.ctypes.data
-    cdef Py_ssize_t i
-    cdef Curve curve
+    cdef Py_ssize_t i = 0
     with nogil:
-        for i in range(p.curves):
-            memset(&record[i], 0, sizeof(Record))
-            _load(&p.tile, i, p.scratch, p.longest, &curve)
-            fit_curve(&curve, &p.settings, p.scratch + 4 * p.longest, &record[i])
-            seal(&record[i], &fatal[0], curve.flags)
+        while i < p.curves:
+            p.fit_some(i, <int>(p.curves - i if p.curves - i < LANES else LANES), record, &fatal[0])
+            i += LANES
 
 
 def explain(raw, settings, const unsigned int[::1] fatal, records):
     """Fit a tile of one curve and return what led to its record, arrays in surface order, nm (see the door)."""
     cdef _Prepared p = _Prepared(raw, settings)
     cdef Record* record = <Record*><uintptr_t>records.ctypes.data
-    cdef Curve curve
+    cdef Curve* curve = p.curve
     cdef Branch* branch
     cdef Py_ssize_t i
-    memset(record, 0, sizeof(Record))
-    _load(&p.tile, 0, p.scratch, p.longest, &curve)
-    fit_curve(&curve, &p.settings, p.scratch + 4 * p.longest, record)
-    seal(record, &fatal[0], curve.flags)
+    p.fit_some(0, 1, record, &fatal[0])
     branches = []
     for which in range(2):
         branch = &curve.approach if which == 0 else &curve.retract
         branches.append((
-            np.array([branch.z[i] for i in range(branch.n)], float),
-            np.array([branch.d[i] for i in range(branch.n)], float),
+            np.array([branch.axis.z[i] for i in range(branch.axis.n)], float),
+            np.array([branch.d[i] for i in range(branch.axis.n)], float),
         ))
-    branch = &curve.approach if p.settings.fit_approach else &curve.retract
+    branch = fitted_branch(curve, &p.settings)
     fit_z = np.empty(0)
     fit_d = np.empty(0)
     if curve.fit.samples > 0 and curve.fit.status == 0:
         fit_z = branches[0 if p.settings.fit_approach else 1][0][curve.fit.start:curve.fit.stop].copy()
         fit_d = np.array([
             model_load(p.settings.model, curve.fit.compliance, z - curve.fit.z0 + curve.fit.adhesion)
-            - curve.fit.adhesion + curve.fit.offset + curve.fit.tilt * (z - branch.centre)
+            - curve.fit.adhesion + curve.fit.offset + curve.fit.tilt * (z - branch.axis.centre)
             for z in fit_z
         ], float)
     return branches, fit_z, fit_d

@@ -2,59 +2,94 @@
 
 from libc.math cimport sqrt
 
-from fvproc._core.lanes cimport dot, line_sums, total
-from fvproc._core.types cimport Branch
+from fvproc._core.sums cimport noise_sums, subtract_line
+from fvproc._core.types cimport Axis, Branch
 
 
-cdef inline void line_through(const double* sums, int order, double* offset, double* tilt) noexcept nogil:
-    """Least-squares line from line_sums; order 0 keeps the tilt at zero."""
-    cdef double determinant = sums[0] * sums[2] - sums[1] * sums[1]
+cdef inline void line_of_blocks(
+    const Axis* axis, const double* means, Py_ssize_t start, int order, double* offset, double* tilt
+) noexcept nogil:
+    """Least-squares line through the means of blocks [start, blocks); order 0 keeps the tilt at zero.
+
+    On a line, means are as good as the samples they are made of, up to one part in blocks² of the variance.
+    """
+    cdef double[8] sy = [0, 0, 0, 0, 0, 0, 0, 0]
+    cdef double[8] szy = [0, 0, 0, 0, 0, 0, 0, 0]
+    cdef double count = axis.blocks - start, z1 = axis.rest_zeta[start], z2 = axis.rest_zeta2[start], y, zy, determinant
+    cdef const double* zeta = axis.block_zeta
+    cdef Py_ssize_t i, whole = start + (axis.blocks - start) // 8 * 8
+    cdef int j
+    for i in range(start, whole, 8):
+        for j in range(8):
+            sy[j] += means[i + j]
+            szy[j] += zeta[i + j] * means[i + j]
+    for i in range(whole, axis.blocks):
+        sy[i - whole] += means[i]
+        szy[i - whole] += zeta[i] * means[i]
+    y = ((sy[0] + sy[4]) + (sy[1] + sy[5])) + ((sy[2] + sy[6]) + (sy[3] + sy[7]))
+    zy = ((szy[0] + szy[4]) + (szy[1] + szy[5])) + ((szy[2] + szy[6]) + (szy[3] + szy[7]))
+    determinant = count * z2 - z1 * z1
     tilt[0] = 0.0
-    if order > 0 and determinant > 1e-12 * sums[0] * sums[2]:
-        tilt[0] = (sums[0] * sums[4] - sums[1] * sums[3]) / determinant
-    offset[0] = (sums[3] - tilt[0] * sums[1]) / sums[0]
+    if order > 0 and determinant > 1e-12 * count * z2:
+        tilt[0] = (count * zy - z1 * y) / determinant
+    offset[0] = (y - tilt[0] * z1) / count
 
 
-cdef inline void fit_baseline(Branch* branch, double fraction, int order) noexcept nogil:
-    """Line through the part of the branch farthest from the surface; sets offset, tilt, centre and far."""
-    cdef double[6] sums
-    cdef Py_ssize_t count = <Py_ssize_t>(fraction * branch.n)
-    branch.far = branch.n - count
-    branch.centre = branch.z[branch.far + count // 2]
-    line_sums(branch.z + branch.far, branch.d + branch.far, count, branch.centre, sums)
-    line_through(sums, order, &branch.offset, &branch.tilt)
+cdef inline Py_ssize_t first_quiet_block(
+    const Axis* axis, const double* means, double offset, double tilt, double variance
+) noexcept nogil:
+    """First block of the non-contact part: from the far part toward the surface while blocks lie on its line.
+
+    A block lies on it whose mean departs by no more than four of its standard errors, those of the line included.
+    """
+    cdef double[8] last = [-1, -1, -1, -1, -1, -1, -1, -1]
+    cdef double limit = 16.0 * variance, e
+    cdef const double* zeta = axis.block_zeta
+    cdef const double* tolerance = axis.tolerance
+    cdef Py_ssize_t i, whole = axis.far // 8 * 8
+    cdef int j
+    for i in range(0, whole, 8):
+        for j in range(8):
+            e = means[i + j] - offset - tilt * zeta[i + j]
+            last[j] = <double>(i + j) if e * e > limit * tolerance[i + j] else last[j]
+    for i in range(whole, axis.far):
+        e = means[i] - offset - tilt * zeta[i]
+        if e * e > limit * tolerance[i]:
+            last[i - whole] = <double>i
+    e = last[0]
+    for j in range(1, 8):
+        e = last[j] if last[j] > e else e
+    return <Py_ssize_t>e + 1
 
 
-cdef inline void subtract_baseline(Branch* branch, double offset, double tilt, double centre) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef double* d = branch.d
-    cdef const double* z = branch.z
-    for i in range(branch.n):
-        d[i] -= offset + tilt * (z[i] - centre)
-
-
-cdef inline void measure_noise(Branch* branch, int order, double quantum, double* r) noexcept nogil:
-    """Standard deviation about the branch's own line over [far, n), and the inflation of errors by correlation.
+cdef inline void measure_noise(Branch* branch, Py_ssize_t start, int order, double quantum) noexcept nogil:
+    """Standard deviation of d about its own line over [start, n), the sums, and the inflation of errors by correlation.
 
     Takes the noise to be a first-order autoregression: the variance of a mean is (1 + ρ)/(1 − ρ) times that of
     white noise, ρ the correlation of neighbours. `quantum` is the width of a step of the converter: its variance
-    quantum²/12 is the least there can be. r: scratch for branch.n doubles.
+    quantum²/12 is the least there can be.
     """
-    cdef Py_ssize_t count = branch.n - branch.far
-    cdef const double* d = branch.d + branch.far
-    cdef const double* z = branch.z + branch.far
     cdef double[6] sums
-    cdef double offset, tilt, variance, rho, squares, products
-    cdef Py_ssize_t i
-    line_sums(z, d, count, branch.centre, sums)
-    line_through(sums, order, &offset, &tilt)
-    for i in range(count):
-        r[i] = d[i] - offset - tilt * (z[i] - branch.centre)
-    squares = dot(r, r, count)
-    products = dot(r, r + 1, count - 1)
+    cdef double* free = branch.free_sums
+    cdef double determinant, tilt = 0.0, offset, squares, variance, rho
+    cdef Py_ssize_t count = branch.axis.n - start
+    noise_sums(branch.axis.zeta + start, branch.d + start, count, sums)
+    free[0] = <double>count
+    free[1] = sums[0]
+    free[2] = sums[1]
+    free[3] = sums[2]
+    free[4] = sums[3]
+    free[5] = sums[4]
+    branch.free = start
+    determinant = free[0] * free[2] - free[1] * free[1]
+    if order > 0 and determinant > 1e-6 * free[0] * free[2]:
+        tilt = (free[0] * free[4] - free[1] * free[3]) / determinant
+    offset = (free[3] - tilt * free[1]) / free[0]
+    squares = free[5] - offset * free[3] - tilt * free[4]
     variance = squares / (count - 1 - order)
-    rho = products / squares if squares > 0.0 else 0.0
-    if variance < quantum * quantum / 12.0:
+    # what the line takes from the products is what it takes from the squares, up to the two ends
+    rho = (sums[5] - offset * free[3] - tilt * free[4]) / squares if squares > 0.0 else 0.0
+    if not variance > quantum * quantum / 12.0:
         variance = quantum * quantum / 12.0
     branch.noise = sqrt(variance)
     branch.correlated = rho * rho * count > 9.0 and rho > 0.0
@@ -65,28 +100,8 @@ cdef inline void measure_noise(Branch* branch, int order, double quantum, double
         branch.inflation = (1.0 + rho) / (1.0 - rho)
 
 
-cdef inline Py_ssize_t extend_baseline(const Branch* branch, Py_ssize_t limit, int order) noexcept nogil:
-    """First sample of the non-contact part: from `far` towards the surface while blocks lie on the line.
-
-    A block is accepted while its mean departs by no more than four of its standard errors, those of the
-    extrapolated line included. Never passes `limit`. The subtracted baseline is that of [far, n).
-    """
-    cdef Py_ssize_t width = branch.n // 32 if branch.n >= 256 else 8
-    cdef Py_ssize_t start, stop = branch.far
-    cdef double[6] sums
-    cdef double spread, mean, at, variance, slope_part
-    if limit >= stop:
-        return stop
-    line_sums(branch.z + stop, branch.d + stop, branch.n - stop, branch.centre, sums)
-    spread = sums[2] - sums[1] * sums[1] / sums[0]
-    variance = branch.noise * branch.noise * branch.inflation
-    cdef double far_count = sums[0], far_mean = sums[1] / sums[0]
-    while stop > limit:
-        start = stop - width if stop - width > limit else limit
-        mean = total(branch.d + start, stop - start) / (stop - start)
-        at = total(branch.z + start, stop - start) / (stop - start) - branch.centre - far_mean
-        slope_part = at * at / spread if order > 0 and spread > 0.0 else 0.0
-        if mean * mean > 16.0 * variance * (1.0 / (stop - start) + 1.0 / far_count + slope_part):
-            break
-        stop = start
-    return stop
+cdef inline void take_line(Branch* branch, const float* f, double unit, double offset, double tilt) noexcept nogil:
+    """Set d to the samples less a line."""
+    branch.offset = offset
+    branch.tilt = tilt
+    subtract_line(f, branch.axis.zeta, branch.axis.n, unit, offset, tilt, branch.d)

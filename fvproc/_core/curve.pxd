@@ -1,16 +1,19 @@
 # One curve from its two branches to its record: the order of the steps, the flags, and the way back to SI.
+#
+# survey_curve looks at one curve; pose_curve puts what is to be fitted into a lane; when the fits of eight curves are
+# done, finish_curve fills the record.
 
 from libc.math cimport fabs, sqrt
 
-from fvproc._core.baseline cimport (
-    extend_baseline, fit_baseline, line_through, measure_noise, subtract_baseline,
-)
-from fvproc._core.contact cimport piecewise_contact, threshold_contact
-from fvproc._core.edges cimport SIGNIFICANT, find_end_of_contact, find_peak, smoothed_minimum
+from fvproc._core.axis cimport make_axis
+from fvproc._core.baseline cimport first_quiet_block, line_of_blocks, measure_noise, take_line
+from fvproc._core.contact cimport threshold_contact
+from fvproc._core.edges cimport SIGNIFICANT, find_edges, smoothed_minimum
 from fvproc._core.energy cimport adhesion_work, lost_work
-from fvproc._core.fit cimport fit_contact
-from fvproc._core.lanes cimport line_sums
+from fvproc._core.fit cimport Problem, Solution
 from fvproc._core.model cimport compliance_power, indentation_shape, model_load
+from fvproc._core.points cimport conclude, leave_idle, pose, samples_of_fit
+from fvproc._core.sums cimport block_means, first_at_most, subtract_line
 from fvproc._core.types cimport (
     BASELINE_TILTED, BASELINE_TOO_SHORT, BEYOND_TIP_SHAPE, BRANCHES_DISAGREE, CONE, CONTACT_NOT_FOUND,
     CONTACT_NOT_LEFT, DMT_DOUBTFUL, FEW_POINTS, FIELDS, INVALID_CURVE,
@@ -33,15 +36,19 @@ cdef extern from *:
     const double NEAREST_APPROACH "FVPROC_NEAREST_APPROACH"
 
 
+# One curve on its way. The branches' samples lie in scratch of its own.
 cdef struct Curve:
     Branch approach
     Branch retract
     ContactFit fit
     ContactFit contact          # on approach
+    Py_ssize_t fit_count        # samples that the fits look at; 0 where there is none to do
+    Py_ssize_t contact_count
+    double unit_approach        # nm per raw number
+    double unit_retract
     double quantum              # nm, a step of the converter
     double height               # m, of the scanner; NaN where there is none
     unsigned int flags
-
 
 cdef inline void reduced_to_young(
     const Settings* settings, double reduced, double* young, double* derivative
@@ -64,49 +71,51 @@ cdef inline double reduced_modulus(const Settings* settings, double compliance) 
     return settings.reduced_per_stiffness * stiffness
 
 
-cdef inline void prepare(Branch* branch, const Settings* settings, double quantum, double* work) noexcept nogil:
-    fit_baseline(branch, settings.baseline_fraction, settings.baseline_order)
-    subtract_baseline(branch, branch.offset, branch.tilt, branch.centre)
-    measure_noise(branch, settings.baseline_order, quantum, work)
+cdef inline void survey_branch(
+    Branch* branch, const Branch* other, const Settings* settings, const float* f, double unit, double quantum,
+    float* work, double* means
+) noexcept nogil:
+    """Baseline, noise and edges of a branch; f: its samples in raw numbers; other: the branch that lends its line.
 
-
-cdef inline void refine(Branch* branch, const Settings* settings, double quantum, double* work) noexcept nogil:
-    """Fit the baseline again over all of the non-contact part, and find the edges anew.
-
-    The far part of a sinusoidal ramp covers a short way: its line, carried on to the contact, errs by several
-    times the noise of one sample.
+    With `ml` the baseline is fitted again over all of the non-contact part: the far part of a sinusoidal ramp covers a
+    short way, and its line, carried on to the contact, errs by several times the noise of a sample.
     """
-    cdef double[6] sums
+    cdef Py_ssize_t far = branch.axis.far, start = far, first = far * branch.axis.width
     cdef double offset, tilt
-    cdef Py_ssize_t start = extend_baseline(branch, branch.end + (1 if branch.pulled else 0), settings.baseline_order)
-    if start >= branch.far:
-        return
-    line_sums(branch.z + start, branch.d + start, branch.n - start, branch.centre, sums)
-    line_through(sums, settings.baseline_order, &offset, &tilt)
-    subtract_baseline(branch, offset, tilt, branch.centre)
-    branch.offset += offset
-    branch.tilt += tilt
-    branch.far = start
-    measure_noise(branch, settings.baseline_order, quantum, work)
-    find_peak(branch)
-    find_end_of_contact(branch)
+    block_means(f, branch.axis.blocks, branch.axis.width, unit, work, means)
+    line_of_blocks(&branch.axis, means, far, settings.baseline_order, &offset, &tilt)
+    subtract_line(
+        f + first, branch.axis.zeta + first, branch.axis.n - first, unit, offset, tilt, branch.d + first
+    )
+    measure_noise(branch, first, settings.baseline_order, quantum)
+    if other != NULL:
+        offset = other.offset + other.tilt * (branch.axis.centre - other.axis.centre)
+        tilt = other.tilt
+    elif settings.maximum_likelihood:
+        start = first_quiet_block(
+            &branch.axis, means, offset, tilt, branch.noise * branch.noise * branch.inflation
+        )
+        line_of_blocks(&branch.axis, means, start, settings.baseline_order, &offset, &tilt)
+    take_line(branch, f, unit, offset, tilt)
+    branch.start = start * branch.axis.width
+    find_edges(branch)
+    if branch.start < branch.end:
+        branch.start = branch.end if branch.end < branch.axis.n else branch.axis.n
+    if settings.maximum_likelihood:
+        first = branch.end + 1 if branch.pulled else samples_of_fit(branch)
+        if first < branch.start:
+            first = branch.start
+        if first < branch.axis.n - FEWEST_BASELINE:
+            measure_noise(branch, first, settings.baseline_order, quantum)
 
 
-cdef inline void take_baseline(Branch* branch, const Branch* other) noexcept nogil:
-    """Replace the branch's own baseline by the other's."""
-    subtract_baseline(branch, -branch.offset, -branch.tilt, branch.centre)
-    branch.offset = other.offset + other.tilt * (branch.centre - other.centre)
-    branch.tilt = other.tilt
-    subtract_baseline(branch, branch.offset, branch.tilt, branch.centre)
-
-
-cdef inline unsigned int judge_contact(const Branch* branch, double fraction) noexcept nogil:
+cdef inline unsigned int judge_contact(const Branch* branch) noexcept nogil:
     """Fatal flags of a branch that holds no measurable contact, or nothing else."""
     cdef double top, edge = 0.0
-    cdef Py_ssize_t i, far = branch.n - <Py_ssize_t>(fraction * branch.n)
+    cdef Py_ssize_t i, far = branch.axis.far * branch.axis.width
     if not branch.peak > (SIGNIFICANT + 1) * branch.noise:
         return NO_CONTACT
-    if branch.zero >= branch.n or branch.end >= branch.n:
+    if branch.zero >= branch.axis.n or branch.end >= branch.axis.n:
         return CONTACT_NOT_LEFT
     # a drifting baseline may stay above zero for long after contact; a tenth of the peak force is no drift
     for i in range(far - 8, far):
@@ -114,7 +123,7 @@ cdef inline unsigned int judge_contact(const Branch* branch, double fraction) no
     if edge > 0.8 * branch.peak:
         return CONTACT_NOT_LEFT
     # a baseline with a good part of the contact's own slope is contact, not baseline
-    top = branch.tilt + branch.peak / (branch.z[branch.peak_at] - branch.z[branch.zero])
+    top = branch.tilt + branch.peak / (branch.axis.z[branch.peak_at] - branch.axis.z[branch.zero])
     if branch.tilt > 0.2 * top:
         return CONTACT_NOT_LEFT
     return 0
@@ -125,42 +134,141 @@ cdef inline double deformation(const Branch* branch, double region) noexcept nog
 
     Reached on every branch that passes judge_contact: its force falls to zero. Noise may make it negative.
     """
-    cdef double level = (1.0 - region) * branch.peak, z
-    cdef Py_ssize_t i
-    for i in range(branch.peak_at + 1, branch.n):
-        if branch.d[i] < level:
-            z = branch.z[i] + (level - branch.d[i]) * (branch.z[i - 1] - branch.z[i]) / (branch.d[i - 1] - branch.d[i])
-            return (level - z) - (branch.peak - branch.z[branch.peak_at])
-    return 0.0
+    cdef double level = (1.0 - region) * branch.peak, at
+    cdef const double* z = branch.axis.z
+    cdef const float* d = branch.d
+    cdef Py_ssize_t i = first_at_most(d, <float>level, branch.peak_at + 1, branch.axis.n)
+    if i >= branch.axis.n:
+        return 0.0
+    at = z[i] + (level - d[i]) * (z[i - 1] - z[i]) / (d[i - 1] - d[i])
+    return (level - at) - (branch.peak - z[branch.peak_at])
+
+
+cdef inline void survey_curve(
+    Curve* curve, const Settings* settings, const float* f_approach, const float* f_retract, float* work,
+    double* means, Record* record
+) noexcept nogil:
+    """Baselines, edges, areas, heights: all but the fits."""
+    cdef Branch* approach = &curve.approach
+    cdef Branch* retract = &curve.retract
+    cdef double k = settings.spring_constant, noise, top
+    curve.fit_count = 0
+    curve.contact_count = 0
+    if approach.axis.n < FEWEST_VALID or retract.axis.n < FEWEST_VALID:
+        curve.flags |= INVALID_CURVE
+        return
+    if (
+        <Py_ssize_t>(settings.baseline_fraction * approach.axis.n) < FEWEST_BASELINE
+        or <Py_ssize_t>(settings.baseline_fraction * retract.axis.n) < FEWEST_BASELINE
+    ):
+        curve.flags |= BASELINE_TOO_SHORT
+        return
+    survey_branch(approach, NULL, settings, f_approach, curve.unit_approach, curve.quantum, work, means)
+    survey_branch(
+        retract, approach if settings.baseline_of_approach else NULL, settings, f_retract, curve.unit_retract,
+        curve.quantum, work, means
+    )
+    noise = retract.noise
+    top = approach.peak if approach.peak > retract.peak else retract.peak
+    record.baseline_noise = <float>(k * noise * NM)
+    record.peak_force = <float>(k * top * NM)
+    if retract.correlated or approach.correlated:
+        curve.flags |= NOISE_CORRELATED
+    curve.flags |= judge_contact(approach)
+    curve.flags |= judge_contact(retract)
+    if curve.flags & (NO_CONTACT | CONTACT_NOT_LEFT):
+        return
+    if (
+        fabs(retract.tilt) * (retract.axis.z[0] - retract.axis.z[retract.axis.n - 1]) > 0.2 * retract.peak
+        or fabs(approach.tilt) * (approach.axis.z[0] - approach.axis.z[approach.axis.n - 1]) > 0.2 * approach.peak
+    ):
+        curve.flags |= BASELINE_TILTED
+    if fabs(approach.d[0] - retract.d[0]) > 0.1 * top + 6.0 * noise:
+        curve.flags |= BRANCHES_DISAGREE
+    if settings.adhesive and not retract.pulled:
+        curve.flags |= NO_ADHESION
+    record.dissipation = <float>(k * lost_work(approach, retract) * NM * NM)
+    record.adhesion_energy = <float>(k * adhesion_work(retract) * NM * NM)
+    record.height = <float>(curve.height)
+    if curve.height != curve.height:
+        curve.height = (approach.peak - approach.axis.z[approach.peak_at]) * NM
+        record.height = <float>(curve.height)
+    if curve.flags & SATURATED:
+        return
+    curve.fit_count = 1
+    curve.contact_count = 1
+    if approach.pulled:
+        curve.flags |= SNAP_IN
+    record.deformation = <float>(deformation(approach, settings.deformation_region) * NM)
+
+
+cdef inline Branch* fitted_branch(Curve* curve, const Settings* settings) noexcept nogil:
+    return &curve.approach if settings.fit_approach else &curve.retract
+
+
+cdef inline int own_baseline(const Settings* settings) noexcept nogil:
+    """Parameters of the baseline that a fit corrects."""
+    return 0 if settings.baseline_of_approach or not settings.maximum_likelihood else 1 + settings.baseline_order
+
+
+cdef inline void pose_curve(
+    Curve* curve, const Settings* settings, Problem* fits, Problem* contacts, int lane, double* work
+) noexcept nogil:
+    """Put the two fits of a curve into a lane; `qnm` and `threshold`, which need none, are done here."""
+    cdef Branch* branch = fitted_branch(curve, settings)
+    cdef double adhesion = 0.0
+    leave_idle(fits, lane)
+    leave_idle(contacts, lane)
+    if not curve.fit_count:
+        return
+    if settings.adhesive:
+        adhesion = -branch.lowest if branch.pulled else 0.0
+        if settings.adhesion_minimum:
+            adhesion = -branch.lowest
+        elif not settings.maximum_likelihood:
+            adhesion = -smoothed_minimum(branch)
+    if settings.maximum_likelihood:
+        curve.fit_count = samples_of_fit(branch)
+        curve.fit.status = pose(
+            branch, curve.fit_count, settings.adhesive and not settings.adhesion_minimum, adhesion,
+            own_baseline(settings), not settings.fit_approach, fits, lane
+        )
+    else:
+        fit_window(
+            settings.model, branch, adhesion, branch.noise, settings.window_low, settings.window_high, work, &curve.fit
+        )
+    branch = &curve.approach
+    if settings.contact_by_threshold:
+        threshold_contact(branch, settings.contact_threshold * branch.noise, &curve.contact)
+    else:
+        curve.contact_count = samples_of_fit(branch)
+        curve.contact.status = pose(
+            branch, curve.contact_count, branch.pulled, -branch.lowest if branch.pulled else 0.0,
+            own_baseline(settings), False, contacts, lane
+        )
 
 
 cdef inline void fill_fit(Curve* curve, const Settings* settings, Branch* branch, Record* record) noexcept nogil:
     """Everything that follows from the fit of the contact model."""
     cdef ContactFit* fit = &curve.fit
     cdef double k = settings.spring_constant, load, depth, exponent, reduced, young, derivative, lower, adhesion
-    cdef double r, w, i
-    cdef Py_ssize_t j
+    cdef double r, w
     exponent = 2.0 if settings.model == CONE else 1.5
     adhesion = fit.adhesion
-    load = model_load(settings.model, fit.compliance, branch.z[0] - fit.z0 + adhesion)
+    load = model_load(settings.model, fit.compliance, branch.axis.z[0] - fit.z0 + adhesion)
     depth = fit.compliance * indentation_shape(settings.model, load)
-    if not settings.maximum_likelihood:
-        # residuals in force of the model that the window's line stands for
-        fit.sse = 0.0
-        for j in range(fit.start, fit.stop):
-            r = branch.d[j] + adhesion - model_load(settings.model, fit.compliance, branch.z[j] - fit.z0 + adhesion)
-            fit.sse += r * r
     record.contact_point = <float>(fit.z0 * NM)
     record.contact_point_std = <float>(fit.z0_std * NM)
     record.adhesion = <float>(k * adhesion * NM)
     record.adhesion_std = <float>(k * fit.adhesion_std * NM)
     record.indentation = <float>(depth * NM)
-    record.fit_rmse = <float>(k * sqrt(fit.sse / fit.samples) * NM)
-    record.r_squared = <float>(1.0 - fit.sse / fit.sst) if fit.sst > 0.0 else 0.0
+    record.contact_height = <float>(curve.height + record.indentation)
+    record.fit_rmse = <float>(k * fit.rmse * NM)
+    record.r_squared = <float>fit.r_squared
     record.n_fit = <float>fit.samples
     if fit.samples < 8:
         curve.flags |= FEW_POINTS
-    if fit.sse > 4.0 * fit.samples * branch.noise * branch.noise:
+    if fit.rmse > 2.0 * branch.noise:
         curve.flags |= POOR_FIT
     if not fit.compliance > 3.0 * fit.compliance_std:
         curve.flags |= MODULUS_UNBOUNDED
@@ -187,112 +295,37 @@ cdef inline void fill_fit(Curve* curve, const Settings* settings, Branch* branch
             curve.flags |= DMT_DOUBTFUL
 
 
-cdef inline void fit_branch(Curve* curve, const Settings* settings, Branch* branch, double* work) noexcept nogil:
-    """Fit the contact model by the method asked for."""
-    cdef double adhesion = 0.0, adhesion_std = branch.noise
-    cdef int baseline_parameters = 0
-    if settings.adhesive:
-        adhesion = -branch.lowest if branch.pulled else 0.0
-        if settings.adhesion_minimum:
-            adhesion = -branch.lowest
-        elif not settings.maximum_likelihood:
-            adhesion = -smoothed_minimum(branch)
-    if settings.maximum_likelihood:
-        if not settings.baseline_of_approach:
-            baseline_parameters = 1 + settings.baseline_order
-        fit_contact(
-            settings.model, branch, settings.adhesive and not settings.adhesion_minimum, adhesion,
-            baseline_parameters,
-            extend_baseline(branch, branch.end + (1 if branch.pulled else 0), settings.baseline_order),
-            not settings.fit_approach, curve.quantum, work, &curve.fit,
+cdef inline void finish_curve(
+    Curve* curve, const Settings* settings, const Problem* fits, const Solution* fit_solution,
+    const Problem* contacts, const Solution* contact_solution, int lane, Record* record
+) noexcept nogil:
+    """Fill the record with what the fits of a lane gave."""
+    cdef Branch* branch = fitted_branch(curve, settings)
+    if not curve.fit_count:
+        return
+    if settings.maximum_likelihood and curve.fit.status == 0:
+        conclude(
+            branch, fits, fit_solution, lane, curve.fit_count, settings.adhesive and not settings.adhesion_minimum,
+            own_baseline(settings), curve.quantum, &curve.fit
         )
-    else:
-        fit_window(
-            settings.model, branch, adhesion, adhesion_std, settings.window_low, settings.window_high, &curve.fit
-        )
-
-
-cdef inline void fill_approach(Curve* curve, const Settings* settings, double* work, Record* record) noexcept nogil:
-    """Contact point, snap-in and deformation on approach."""
-    cdef Branch* branch = &curve.approach
-    if settings.contact_by_threshold:
-        threshold_contact(branch, settings.contact_threshold * branch.noise, &curve.contact)
-    else:
-        piecewise_contact(
-            settings.model, branch, 0 if settings.baseline_of_approach else 1 + settings.baseline_order,
-            curve.quantum, work, &curve.contact,
-        )
-    if curve.contact.status != 0:
-        curve.flags |= CONTACT_NOT_FOUND
-    else:
-        record.approach_contact_point = <float>(curve.contact.z0 * NM)
-        record.approach_contact_point_std = <float>(curve.contact.z0_std * NM)
-        record.snap_in = <float>(-settings.spring_constant * smoothed_minimum(branch) * NM)
-    if branch.pulled:
-        curve.flags |= SNAP_IN
-    record.deformation = <float>(deformation(branch, settings.deformation_region) * NM)
-
-
-cdef inline void fit_curve(Curve* curve, const Settings* settings, double* work, Record* record) noexcept nogil:
-    """Baseline, contact, fit, areas, heights: fill the record but for the NaN of fatal flags."""
-    cdef Branch* approach = &curve.approach
-    cdef Branch* retract = &curve.retract
-    cdef Branch* fitted = approach if settings.fit_approach else retract
-    cdef double k = settings.spring_constant, noise, top
-    if approach.n < FEWEST_VALID or retract.n < FEWEST_VALID:
-        curve.flags |= INVALID_CURVE
-        return
-    if (
-        <Py_ssize_t>(settings.baseline_fraction * approach.n) < FEWEST_BASELINE
-        or <Py_ssize_t>(settings.baseline_fraction * retract.n) < FEWEST_BASELINE
-    ):
-        curve.flags |= BASELINE_TOO_SHORT
-        return
-    prepare(approach, settings, curve.quantum, work)
-    prepare(retract, settings, curve.quantum, work)
-    if settings.baseline_of_approach:
-        take_baseline(retract, approach)
-    find_peak(approach)
-    find_peak(retract)
-    find_end_of_contact(approach)
-    find_end_of_contact(retract)
-    if settings.maximum_likelihood and not settings.baseline_of_approach:
-        refine(approach, settings, curve.quantum, work)
-        refine(retract, settings, curve.quantum, work)
-    noise = retract.noise
-    top = approach.peak if approach.peak > retract.peak else retract.peak
-    record.baseline_noise = <float>(k * noise * NM)
-    record.peak_force = <float>(k * top * NM)
-    if retract.correlated or approach.correlated:
-        curve.flags |= NOISE_CORRELATED
-    curve.flags |= judge_contact(approach, settings.baseline_fraction)
-    curve.flags |= judge_contact(retract, settings.baseline_fraction)
-    if curve.flags & (NO_CONTACT | CONTACT_NOT_LEFT):
-        return
-    if (
-        fabs(retract.tilt) * (retract.z[0] - retract.z[retract.n - 1]) > 0.2 * retract.peak
-        or fabs(approach.tilt) * (approach.z[0] - approach.z[approach.n - 1]) > 0.2 * approach.peak
-    ):
-        curve.flags |= BASELINE_TILTED
-    if fabs(approach.d[0] - retract.d[0]) > 0.1 * top + 6.0 * noise:
-        curve.flags |= BRANCHES_DISAGREE
-    if settings.adhesive and not retract.pulled:
-        curve.flags |= NO_ADHESION
-    record.dissipation = <float>(k * lost_work(approach, retract) * NM * NM)
-    record.adhesion_energy = <float>(k * adhesion_work(retract) * NM * NM)
-    record.height = <float>(curve.height)
-    if curve.height != curve.height:
-        record.height = <float>((approach.peak - approach.z[approach.peak_at]) * NM)
-        curve.height = (approach.peak - approach.z[approach.peak_at]) * NM
-    if curve.flags & SATURATED:
-        return
-    fit_branch(curve, settings, fitted, work)
     if curve.fit.status != 0:
         curve.flags |= curve.fit.status
     else:
-        fill_fit(curve, settings, fitted, record)
-        record.contact_height = <float>(curve.height + record.indentation)
-    fill_approach(curve, settings, work, record)
+        fill_fit(curve, settings, branch, record)
+    branch = &curve.approach
+    if not settings.contact_by_threshold and curve.contact.status == 0:
+        conclude(
+            branch, contacts, contact_solution, lane, curve.contact_count, branch.pulled, own_baseline(settings),
+            curve.quantum, &curve.contact
+        )
+        if not (branch.axis.z[branch.axis.n - 1] < curve.contact.z0 < branch.axis.z[0]):
+            curve.contact.status = CONTACT_NOT_FOUND
+    if curve.contact.status != 0:
+        curve.flags |= CONTACT_NOT_FOUND
+        return
+    record.approach_contact_point = <float>(curve.contact.z0 * NM)
+    record.approach_contact_point_std = <float>(curve.contact.z0_std * NM)
+    record.snap_in = <float>(-settings.spring_constant * smoothed_minimum(branch) * NM)
 
 
 cdef inline void seal(Record* record, const unsigned int* fatal, unsigned int flags) noexcept nogil:

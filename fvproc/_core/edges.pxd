@@ -1,49 +1,41 @@
 # Where contact begins and ends on a branch whose baseline is subtracted: peak, zero crossing, pull-off.
 
-from fvproc._core.lanes cimport first_of, largest, smallest
+from fvproc._core.sums cimport extremes, first_at_least, first_at_most
 from fvproc._core.types cimport Branch
 
 cdef enum:
     SIGNIFICANT = 5  # multiples of the noise
 
 
-cdef inline void find_peak(Branch* branch) noexcept nogil:
-    branch.peak = largest(branch.d, branch.n)
-    branch.peak_at = first_of(branch.d, branch.peak, 0, branch.n)
-
-
-cdef inline void find_end_of_contact(Branch* branch) noexcept nogil:
-    """Set zero, lowest, pulled and end.
+cdef inline void find_edges(Branch* branch) noexcept nogil:
+    """Set peak, zero, lowest, pulled and end.
 
     Where the lowest sample stands out of the noise, contact ends where the force has come back half way from it:
     at the jump. Elsewhere the lowest sample is one of the baseline's and tells nothing: contact then ends near the
     first zero crossing, and the fit of the model decides. end = n says that contact is never left.
     """
-    cdef Py_ssize_t i, n = branch.n, at
-    cdef double lowest
-    cdef const double* d = branch.d
-    branch.zero = n
-    for i in range(branch.peak_at, n):
-        if d[i] <= 0.0:
-            branch.zero = i
-            break
+    cdef Py_ssize_t n = branch.axis.n
+    cdef float lowest, highest
+    extremes(branch.d, n, &lowest, &highest)
+    branch.peak = highest
+    branch.peak_at = first_at_least(branch.d, highest, 0, n)
+    branch.zero = first_at_most(branch.d, 0.0, branch.peak_at, n)
     branch.end = branch.zero
     branch.pulled = False
     branch.lowest = 0.0
     branch.lowest_at = branch.zero
-    if branch.zero == n:
+    if branch.zero >= n:
         return
-    lowest = smallest(d + branch.zero, n - branch.zero)
-    at = first_of(d, lowest, branch.zero, n)
+    branch.lowest_at = first_at_most(branch.d, lowest, branch.zero, n)
+    if branch.lowest_at >= n:  # the lowest sample lies before the peak
+        extremes(branch.d + branch.zero, n - branch.zero, &lowest, &highest)
+        branch.lowest_at = first_at_most(branch.d, lowest, branch.zero, n)
+        if branch.lowest_at >= n:
+            branch.lowest_at = branch.zero
     branch.lowest = lowest
-    branch.lowest_at = at
     branch.pulled = lowest < -SIGNIFICANT * branch.noise
     if branch.pulled:
-        branch.end = n
-        for i in range(at + 1, n):
-            if d[i] > 0.5 * lowest:
-                branch.end = i
-                break
+        branch.end = first_at_least(branch.d, 0.5 * lowest, branch.lowest_at + 1, n)
 
 
 cdef inline double smoothed_minimum(const Branch* branch) noexcept nogil:
@@ -54,14 +46,14 @@ cdef inline double smoothed_minimum(const Branch* branch) noexcept nogil:
     """
     cdef Py_ssize_t first = branch.lowest_at - 2, last = branch.lowest_at + 3, i, count
     cdef double mean_z = 0.0, mean_d = 0.0, szz = 0.0, szd = 0.0
-    cdef const double* z = branch.z
-    cdef const double* d = branch.d
+    cdef const double* z = branch.axis.z
+    cdef const float* d = branch.d
     if first < branch.zero:
         first = branch.zero
     if branch.pulled and last > branch.end:
         last = branch.end
-    if last > branch.n:
-        last = branch.n
+    if last > branch.axis.n:
+        last = branch.axis.n
     count = last - first
     if count < 1:
         return branch.lowest

@@ -1,4 +1,4 @@
-# The contact models: force as a function of piezo position, solved without pow, log or a call to libm's cbrt.
+# The contact models: deflection as a function of piezo position, solved without pow, log or a call to libm's cbrt.
 #
 # With q = P/k, P the force on the contact itself (F = P − F_adh), and δ = B·q^(1/m) the indentation, a curve obeys
 #
@@ -7,26 +7,86 @@
 # which is P = K·δ^m with K = k/B^m (m = 3/2 sphere, 2 cone) in the coordinates of the measurement. The compliance B
 # enters almost linearly, and B → 0 is the rigid limit: a fit in B neither diverges there nor bends its errors,
 # which a fit in ln K does. The sphere is solved for p = q^(1/3) from p³ + B·p² = c, the cone in closed form.
+#
+# On lanes each model is one function: from B and c to q, S = ∂q/∂c and ∂q/∂B = −q^(1/m)·S; `root` is kept from one
+# call to the next at parameters nearby.
 
 from libc.math cimport sqrt
 
+from fvproc._core.lanes cimport any_of, choose, cube_root_guess, lanes, lanes_sqrt, less, mask, smaller, splat
 from fvproc._core.types cimport CONE
 
-cdef extern from *:
-    """
-    #include <stdint.h>
-    #include <string.h>
-    static inline double fvproc_cube_root_guess(double x) {
-        /* a third of the exponent, by the bits: within 6 % for normal x > 0; same on every machine */
-        float f = (float)x;
-        int32_t bits;
-        memcpy(&bits, &f, sizeof bits);
-        bits = bits / 3 + 709921077;
-        memcpy(&f, &bits, sizeof f);
-        return (double)f;
-    }
-    """
-    double cube_root_guess "fvproc_cube_root_guess"(double x) noexcept nogil
+
+cdef inline lanes sphere_start(lanes b, lanes c) noexcept nogil:
+    """A root to start from: the smaller of the two asymptotes, a third above the root at most."""
+    return smaller(cube_root_guess(c), lanes_sqrt(c / b))
+
+
+cdef inline lanes sphere_step(lanes b, lanes c, lanes p) noexcept nogil:
+    """One step of Halley's on f = p³ + B·p² − c, of third order: an error of a third becomes 1e-2, then 1e-6."""
+    cdef lanes f = p * p * (p + b) - c
+    cdef lanes slope = p * (3.0 * p + 2.0 * b)
+    cdef lanes bend = 3.0 * p + b
+    return p - f * slope / (slope * slope - f * bend)
+
+
+cdef inline void sphere_at(lanes b, lanes c, bint anew, lanes* root, lanes* q, lanes* s, lanes* of_b) noexcept nogil:
+    cdef lanes p = root[0], f, fresh, inverse
+    cdef mask far
+    f = p * p * (p + b)
+    far = less(f, 0.9 * c) | less(1.1 * c, f)
+    if anew or any_of(far):
+        fresh = sphere_start(b, c)
+        fresh = sphere_step(b, c, fresh)
+        fresh = sphere_step(b, c, fresh)
+        p = choose(far, fresh, p)
+    p = sphere_step(b, c, p)
+    root[0] = p
+    inverse = p / (3.0 * p + 2.0 * b)
+    q[0] = p * p * p
+    s[0] = 3.0 * inverse
+    of_b[0] = -3.0 * p * p * inverse
+
+
+cdef inline void cone_at(lanes b, lanes c, lanes* q, lanes* s, lanes* of_b) noexcept nogil:
+    cdef lanes p = 2.0 * c / (b + lanes_sqrt(b * b + 4.0 * c))
+    cdef lanes inverse = p / (2.0 * p + b)
+    q[0] = p * p
+    s[0] = 2.0 * inverse
+    of_b[0] = -2.0 * p * inverse
+
+
+cdef inline void model_at(
+    int model, lanes b, lanes c, bint anew, lanes* root, lanes* q, lanes* s, lanes* of_b
+) noexcept nogil:
+    """q, ∂q/∂c and ∂q/∂B of one sample of each lane; c > 0; root is read unless `anew`, and set."""
+    if model == CONE:
+        cone_at(b, c, q, s, of_b)
+    else:
+        sphere_at(b, c, anew, root, q, s, of_b)
+
+
+cdef inline lanes root_at(int model, lanes q) noexcept nogil:
+    """p, of which q and q^(1/m) are powers, within 1e-13. q > 0."""
+    cdef lanes p, cube
+    if model == CONE:
+        return lanes_sqrt(q)
+    p = cube_root_guess(q)
+    # Halley's step on p³ = q, of third order
+    cube = p * p * p
+    p = p * (cube + 2.0 * q) / (2.0 * cube + q)
+    cube = p * p * p
+    return p * (cube + 2.0 * q) / (2.0 * cube + q)
+
+
+cdef inline lanes shape_of_root(int model, lanes p) noexcept nogil:
+    """q^(1/m)."""
+    return p if model == CONE else p * p
+
+
+cdef inline lanes slope_of_shape(int model, lanes p) noexcept nogil:
+    """d q^(1/m)/dq."""
+    return (splat(0.5) if model == CONE else splat(2.0 / 3.0)) / p
 
 
 cdef inline double cube_root(double x) noexcept nogil:
@@ -35,8 +95,8 @@ cdef inline double cube_root(double x) noexcept nogil:
     cdef int i
     if x <= 1e-30:
         return 0.0
-    p = cube_root_guess(x)
-    for i in range(4):
+    p = guess_of_one(x)
+    for i in range(3):
         p = (2.0 * p + x / (p * p)) * (1.0 / 3.0)
     return p
 
@@ -57,40 +117,38 @@ cdef inline double compliance_power(int model, double b) noexcept nogil:
     return b * b if model == CONE else b * sqrt(b)
 
 
-cdef inline void start_roots(const double* c, double b, Py_ssize_t n, double* p) noexcept nogil:
-    """Starting values for solve_sphere: the smaller of the two asymptotes, at most a third above the root."""
-    cdef Py_ssize_t i
-    cdef double stiff, soft
-    for i in range(n):
-        stiff = cube_root_guess(c[i]) if c[i] > 1e-30 else 0.0
-        soft = sqrt(c[i] / b)
-        p[i] = stiff if stiff < soft else soft
-
-
-cdef inline void solve_sphere(const double* c, double b, Py_ssize_t n, int steps, double* p) noexcept nogil:
-    """Newton steps on p³ + B·p² = c from the values of start_roots; four end within 1e-8 of the root.
-
-    The left side is convex for p > 0: from above the root the steps fall towards it, from just below they pass
-    it once. From far below the first step would overshoot by orders of magnitude.
-    """
-    cdef Py_ssize_t i
-    cdef int step
-    cdef double x
-    for step in range(steps):
-        for i in range(n):
-            x = p[i]
-            # f/f' = (p³ + B p² − c)/(3p² + 2Bp); the tiny term keeps 0/0 away where c = 0
-            p[i] = x - (x * x * (x + b) - c[i]) / (x * (3.0 * x + 2.0 * b) + 1e-150)
-
-
 cdef inline double model_load(int model, double b, double c) noexcept nogil:
     """q of one sample."""
-    cdef double p, s
-    if c <= 0.0:
+    cdef double p, s, f, slope
+    cdef int i
+    if not c > 1e-30:
         return 0.0
     if model == CONE:
         s = 2.0 * c / (b + sqrt(b * b + 4.0 * c))
         return s * s
-    start_roots(&c, b, 1, &p)
-    solve_sphere(&c, b, 1, 5, &p)
+    p = cube_root(c)
+    s = sqrt(c / b) if b > 0.0 else p
+    if s < p:
+        p = s
+    for i in range(3):
+        f = p * p * (p + b) - c
+        slope = p * (3.0 * p + 2.0 * b)
+        p = p - f * slope / (slope * slope - f * (3.0 * p + b))
     return p * p * p
+
+
+cdef extern from *:
+    """
+    static inline double fvproc_guess_of_one(double x) {
+        int64_t bits, high;
+        memcpy(&bits, &x, sizeof bits);
+        high = bits >> 32;
+        high += high << 2;
+        high += high << 4;
+        high += high << 8;
+        bits = ((high >> 16) + (int64_t)715100000) << 32;
+        memcpy(&x, &bits, sizeof x);
+        return x;
+    }
+    """
+    double guess_of_one "fvproc_guess_of_one"(double x) noexcept nogil

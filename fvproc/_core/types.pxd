@@ -101,18 +101,32 @@ cdef struct Raw:
     bint has_invalid
     double invalid
 
-# One branch of one curve in surface order: sample 0 at the turning point, the last farthest from the surface.
-cdef struct Branch:
+# Where the samples of a branch lie, in surface order (sample 0 at the turning point, the last farthest from the
+# surface), and all that follows from this alone: made once a tile where the curves share it.
+cdef struct Axis:
     Py_ssize_t n
     const double* z             # nm
-    double* d                   # nm, the baseline is subtracted by subtract_baseline
-    double offset               # baseline at z = centre, nm
+    float* zeta                 # z − centre, nm
+    float* weight               # of the trapezoidal rule
+    double centre               # nm, in the far part
+    Py_ssize_t width            # samples in a block
+    Py_ssize_t blocks
+    Py_ssize_t far              # first block of the part that is baseline by definition
+    double* block_zeta          # mean ζ of each block
+    double* rest_zeta           # Σζ and Σζ² over this block and all farther ones
+    double* rest_zeta2
+    double* tolerance           # variance of a block's mean about the far line, per sample variance
+
+# One branch of one curve.
+cdef struct Branch:
+    Axis axis
+    float* d                    # nm, the baseline subtracted
+    double offset               # baseline at ζ = 0, nm
     double tilt                 # baseline's slope
-    double centre               # nm
     double noise                # standard deviation about the baseline, nm
     double inflation            # variance of a mean over that of white noise
     bint correlated
-    Py_ssize_t far              # the baseline is fitted on [far, n)
+    Py_ssize_t start            # the baseline is fitted on [start, n)
     double peak                 # largest d
     Py_ssize_t peak_at
     double lowest               # smallest d beyond the zero crossing
@@ -120,6 +134,8 @@ cdef struct Branch:
     Py_ssize_t zero             # first sample past the peak that is not above the baseline
     Py_ssize_t end              # contact is [0, end)
     bint pulled                 # the pull-off (or snap-in) stands out of the noise
+    Py_ssize_t free             # samples [free, n) are free of contact; their sums: 1, ζ, ζ², d, ζd, d²
+    double[6] free_sums
 
 # Result of a fit of the contact model, nm.
 cdef struct ContactFit:
@@ -129,10 +145,10 @@ cdef struct ContactFit:
     double z0_std
     double adhesion
     double adhesion_std
-    double offset               # correction of the baseline at Branch.centre
+    double offset               # correction of the baseline at Axis.centre
     double tilt
-    double sse                  # over the contact samples
-    double sst
+    double rmse                 # over the contact samples
+    double r_squared
     double slope                # straight line through the window: d against δ
     Py_ssize_t start            # contact samples [start, stop)
     Py_ssize_t stop

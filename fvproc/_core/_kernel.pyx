@@ -18,8 +18,8 @@ from fvproc._core.curve cimport Curve, finish_curve, fitted_branch, pose_curve, 
 from fvproc._core.fit cimport Problem, Solution, minimise
 from fvproc._core.lanes cimport LANES
 from fvproc._core.model cimport model_load
-from fvproc._core.points cimport leave_idle
-from fvproc._core.rows cimport convert_z, is_saturated, load_branch
+from fvproc._core.points cimport fill_up
+from fvproc._core.rows cimport convert_z, fetch_row, is_saturated, load_branch
 from fvproc._core.types cimport INVALID_SAMPLES, SATURATED, Axis, Branch, Raw, Record, Settings
 from fvproc._core cimport types
 
@@ -298,16 +298,21 @@ cdef class _Prepared:
         fits.points = 0
         contacts.points = 0
         for lane in range(count):
+            if first + lane + 1 < self.curves:
+                fetch_row(&self.tile.approach_d, first + lane + 1, self.tile.approach_samples)
+                fetch_row(&self.tile.retract_d, first + lane + 1, self.tile.retract_samples)
             _survey(
                 &self.tile, first + lane, lane, &self.settings, &self.scratch, &self.curve[lane], &record[first + lane]
             )
             pose_curve(&self.curve[lane], &self.settings, fits, contacts, lane, self.scratch.window)
         for lane in range(count, LANES):
-            leave_idle(fits, lane)
-            leave_idle(contacts, lane)
+            fits.used[lane] = 0
+            contacts.used[lane] = 0
         if fits.points:
+            fill_up(fits)
             minimise(fits, self.solutions)
         if contacts.points:
+            fill_up(contacts)
             minimise(contacts, self.solutions + 1)
         for lane in range(count):
             finish_curve(

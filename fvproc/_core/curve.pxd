@@ -12,7 +12,7 @@ from fvproc._core.edges cimport SIGNIFICANT, find_edges, smoothed_minimum
 from fvproc._core.energy cimport adhesion_work, lost_work
 from fvproc._core.fit cimport Problem, Solution
 from fvproc._core.model cimport compliance_power, indentation_shape, model_load
-from fvproc._core.points cimport conclude, leave_idle, pose, samples_of_fit
+from fvproc._core.points cimport conclude, pose, samples_of_fit
 from fvproc._core.sums cimport block_means, first_at_most, subtract_line
 from fvproc._core.types cimport (
     BASELINE_TILTED, BASELINE_TOO_SHORT, BEYOND_TIP_SHAPE, BRANCHES_DISAGREE, CONE, CONTACT_NOT_FOUND,
@@ -217,8 +217,8 @@ cdef inline void pose_curve(
     """Put the two fits of a curve into a lane; `qnm` and `threshold`, which need none, are done here."""
     cdef Branch* branch = fitted_branch(curve, settings)
     cdef double adhesion = 0.0
-    leave_idle(fits, lane)
-    leave_idle(contacts, lane)
+    fits.used[lane] = 0
+    contacts.used[lane] = 0
     if not curve.fit_count:
         return
     if settings.adhesive:

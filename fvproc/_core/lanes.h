@@ -1,9 +1,10 @@
-/* Eight curves at once: `lanes` holds the same number of eight curves, one in each lane.
+/* Vectors of two kinds: `lanes`, the same number of eight curves; `wide`, sixteen neighbouring samples of one curve.
  *
  * Arithmetic on lanes is that of each curve alone: no lane ever sees another, so a record does not depend on which
  * curves happen to be fitted beside it, and every width of vector register gives the same bits (setup.py switches
  * contraction to fused multiply-add off). gcc and clang compile this to SSE2, NEON, AVX2 or AVX-512 as the flags say;
- * a compiler without vector types takes one curve at a time, with the same results.
+ * a compiler without vector types takes one curve, and one sample, at a time, with the same results: sums over samples
+ * are kept as sixteen partial sums, sample i in number i mod 16, whatever the width.
  */
 #ifndef FVPROC_LANES_H
 #define FVPROC_LANES_H
@@ -31,6 +32,33 @@ FVPROC_INLINE int fvproc_any(fvproc_mask m) {
     return (m[0] | m[1] | m[2] | m[3] | m[4] | m[5] | m[6] | m[7]) != 0;
 }
 
+#define FVPROC_WIDE 16
+typedef float fvproc_wide __attribute__((vector_size(64)));
+typedef int32_t fvproc_wide_mask __attribute__((vector_size(64)));
+typedef int16_t fvproc_shorts __attribute__((vector_size(32)));
+
+FVPROC_INLINE fvproc_wide fvproc_wide_splat(float x) {
+    return (fvproc_wide){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+}
+FVPROC_INLINE int fvproc_wide_any(fvproc_wide_mask m) {
+    int32_t x = 0;
+    for (int i = 0; i < FVPROC_WIDE; i++) x |= m[i];
+    return x != 0;
+}
+FVPROC_INLINE fvproc_wide fvproc_of_shorts(const int16_t *p) {
+    fvproc_shorts s;
+    memcpy(&s, p, sizeof s);
+    return __builtin_convertvector(s, fvproc_wide);
+}
+/* the same, from p + 15 down to p */
+FVPROC_INLINE fvproc_wide fvproc_of_shorts_backward(const int16_t *p) {
+    fvproc_shorts s, r;
+    memcpy(&s, p, sizeof s);
+    for (int i = 0; i < FVPROC_WIDE; i++) r[i] = s[FVPROC_WIDE - 1 - i];
+    return __builtin_convertvector(r, fvproc_wide);
+}
+#define FVPROC_PREFETCH(p) __builtin_prefetch(p)
+
 #else
 
 #define FVPROC_LANES 1
@@ -48,13 +76,24 @@ FVPROC_INLINE double fvproc_get(fvproc_lanes x, int lane) { (void)lane; return x
 FVPROC_INLINE fvproc_lanes fvproc_sqrt(fvproc_lanes x) { return sqrt(x); }
 FVPROC_INLINE int fvproc_any(fvproc_mask m) { return m != 0; }
 
+#define FVPROC_WIDE 1
+typedef float fvproc_wide;
+typedef int32_t fvproc_wide_mask;
+FVPROC_INLINE fvproc_wide fvproc_wide_splat(float x) { return x; }
+FVPROC_INLINE int fvproc_wide_any(fvproc_wide_mask m) { return m != 0; }
+FVPROC_INLINE fvproc_wide fvproc_of_shorts(const int16_t *p) { return (float)*p; }
+FVPROC_INLINE fvproc_wide fvproc_of_shorts_backward(const int16_t *p) { return (float)*p; }
+#define FVPROC_PREFETCH(p) ((void)(p))
+
 #endif
 
 /* a scalar comparison gives 1, a vector one −1 in each lane: negated where it is scalar, so that a mask is all bits */
 #if FVPROC_LANES == 1
 #define FVPROC_TRUE(c) (-(int64_t)(c))
+#define FVPROC_WIDE_TRUE(c) (-(int32_t)(c))
 #else
 #define FVPROC_TRUE(c) ((fvproc_mask)(c))
+#define FVPROC_WIDE_TRUE(c) ((fvproc_wide_mask)(c))
 #endif
 
 FVPROC_INLINE fvproc_mask fvproc_less(fvproc_lanes x, fvproc_lanes y) { return FVPROC_TRUE(x < y); }
@@ -86,6 +125,34 @@ FVPROC_INLINE fvproc_lanes fvproc_load(const double *p) {
     return x;
 }
 FVPROC_INLINE void fvproc_store(double *p, fvproc_lanes x) { memcpy(p, &x, sizeof x); }
+
+FVPROC_INLINE fvproc_wide fvproc_wide_load(const float *p) {
+    fvproc_wide x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+FVPROC_INLINE void fvproc_wide_store(float *p, fvproc_wide x) { memcpy(p, &x, sizeof x); }
+FVPROC_INLINE fvproc_wide fvproc_wide_choose(fvproc_wide_mask m, fvproc_wide x, fvproc_wide y) {
+    fvproc_wide_mask a, b;
+    memcpy(&a, &x, sizeof a);
+    memcpy(&b, &y, sizeof b);
+    a = (m & a) | (~m & b);
+    memcpy(&x, &a, sizeof x);
+    return x;
+}
+/* the smaller, the larger; y where x is NaN */
+FVPROC_INLINE fvproc_wide fvproc_wide_smaller(fvproc_wide x, fvproc_wide y) {
+    return fvproc_wide_choose(FVPROC_WIDE_TRUE(x < y), x, y);
+}
+FVPROC_INLINE fvproc_wide fvproc_wide_larger(fvproc_wide x, fvproc_wide y) {
+    return fvproc_wide_choose(FVPROC_WIDE_TRUE(x > y), x, y);
+}
+FVPROC_INLINE int fvproc_any_at_most(fvproc_wide x, fvproc_wide y) {
+    return fvproc_wide_any(FVPROC_WIDE_TRUE(x <= y));
+}
+FVPROC_INLINE int fvproc_any_at_least(fvproc_wide x, fvproc_wide y) {
+    return fvproc_wide_any(FVPROC_WIDE_TRUE(x >= y));
+}
 
 /* A guess at x^(1/3), within 4 %, from a third of the exponent by the bits; for x > 1e-280. */
 FVPROC_INLINE fvproc_lanes fvproc_cube_root_guess(fvproc_lanes x) {

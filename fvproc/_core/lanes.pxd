@@ -1,7 +1,8 @@
-# Eight curves at once: the vector type of lanes.h, and the few functions on it that are no operator.
+# The vector types of lanes.h, and the few functions on them that are no operator.
 #
-# `lanes` behaves as a number: + − · / are those of the eight curves. Cython is told that it is a double, and so writes
-# the operators as they stand; nothing else than them and the functions below may be applied to it.
+# `lanes` (the same number of eight curves) and `wide` (sixteen neighbouring samples of one) behave as numbers: + − · /
+# are those of their elements. Cython is told that they are numbers, and so writes the operators as they stand;
+# nothing else than them and the functions below may be applied to them.
 
 cdef extern from "lanes.h" nogil:
     ctypedef double lanes "fvproc_lanes"
@@ -20,3 +21,16 @@ cdef extern from "lanes.h" nogil:
     lanes load "fvproc_load"(const double* p)
     void store "fvproc_store"(double* p, lanes x)
     lanes cube_root_guess "fvproc_cube_root_guess"(lanes x)
+
+    ctypedef float wide "fvproc_wide"
+    enum: WIDE "FVPROC_WIDE"
+    wide wide_splat "fvproc_wide_splat"(float x)
+    wide wide_load "fvproc_wide_load"(const float* p)
+    void wide_store "fvproc_wide_store"(float* p, wide x)
+    wide wide_smaller "fvproc_wide_smaller"(wide x, wide y)
+    wide wide_larger "fvproc_wide_larger"(wide x, wide y)
+    bint any_at_most "fvproc_any_at_most"(wide x, wide y)
+    bint any_at_least "fvproc_any_at_least"(wide x, wide y)
+    wide of_shorts "fvproc_of_shorts"(const short* p)
+    wide of_shorts_backward "fvproc_of_shorts_backward"(const short* p)
+    void prefetch "FVPROC_PREFETCH"(const void* p)

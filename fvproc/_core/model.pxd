@@ -9,7 +9,7 @@
 # which a fit in ln K does. The sphere is solved for p = q^(1/3) from p³ + B·p² = c, the cone in closed form.
 #
 # On lanes each model is one function: from B and c to q, S = ∂q/∂c and ∂q/∂B = −q^(1/m)·S; `root` is kept from one
-# call to the next at parameters nearby.
+# call to the next at parameters nearby; it is 0 at first.
 
 from libc.math cimport sqrt
 
@@ -30,12 +30,12 @@ cdef inline lanes sphere_step(lanes b, lanes c, lanes p) noexcept nogil:
     return p - f * slope / (slope * slope - f * bend)
 
 
-cdef inline void sphere_at(lanes b, lanes c, bint anew, lanes* root, lanes* q, lanes* s, lanes* of_b) noexcept nogil:
+cdef inline void sphere_at(lanes b, lanes c, lanes* root, lanes* q, lanes* s, lanes* of_b) noexcept nogil:
     cdef lanes p = root[0], f, fresh, inverse
     cdef mask far
     f = p * p * (p + b)
     far = less(f, 0.9 * c) | less(1.1 * c, f)
-    if anew or any_of(far):
+    if any_of(far):
         fresh = sphere_start(b, c)
         fresh = sphere_step(b, c, fresh)
         fresh = sphere_step(b, c, fresh)
@@ -57,13 +57,13 @@ cdef inline void cone_at(lanes b, lanes c, lanes* q, lanes* s, lanes* of_b) noex
 
 
 cdef inline void model_at(
-    int model, lanes b, lanes c, bint anew, lanes* root, lanes* q, lanes* s, lanes* of_b
+    int model, lanes b, lanes c, lanes* root, lanes* q, lanes* s, lanes* of_b
 ) noexcept nogil:
-    """q, ∂q/∂c and ∂q/∂B of one sample of each lane; c > 0; root is read unless `anew`, and set."""
+    """q, ∂q/∂c and ∂q/∂B of one sample of each lane; c > 0; root is read and set."""
     if model == CONE:
         cone_at(b, c, q, s, of_b)
     else:
-        sphere_at(b, c, anew, root, q, s, of_b)
+        sphere_at(b, c, root, q, s, of_b)
 
 
 cdef inline lanes root_at(int model, lanes q) noexcept nogil:

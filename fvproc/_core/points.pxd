@@ -13,11 +13,10 @@ cdef enum:
 cdef inline void leave_idle(Problem* problem, int lane) noexcept nogil:
     """Fill a lane with numbers that do no harm."""
     cdef Py_ssize_t i
-    for i in range(MOST_POINTS):
+    for i in range(problem.points):
         problem.y[i * LANES + lane] = 0.0
         problem.zeta[i * LANES + lane] = 0.0
         problem.weight[i * LANES + lane] = 0.0
-        problem.root[i * LANES + lane] = 0.0
     for i in range(6):
         problem.free_sums[i][lane] = 0.0
     problem.adhesion[lane] = 0.0
@@ -32,6 +31,19 @@ cdef inline void leave_idle(Problem* problem, int lane) noexcept nogil:
     problem.holds[1][lane] = 1.0
     problem.holds[2][lane] = 1.0
     problem.idle[lane] = 1.0
+
+
+cdef inline void fill_up(Problem* problem) noexcept nogil:
+    """Give every lane as many points as the one with most, and lanes without a curve numbers that do no harm."""
+    cdef int lane, p
+    for lane in range(LANES):
+        if problem.used[lane] == 0:
+            leave_idle(problem, lane)
+            continue
+        for p in range(problem.used[lane], problem.points):
+            problem.y[p * LANES + lane] = 0.0
+            problem.zeta[p * LANES + lane] = 0.0
+            problem.weight[p * LANES + lane] = 0.0
 
 
 cdef inline Py_ssize_t samples_of_fit(const Branch* branch) noexcept nogil:
@@ -103,10 +115,8 @@ cdef inline int pose(
             problem.zeta[p * LANES + lane] = x / (last - first) - centre
             problem.weight[p * LANES + lane] = <double>(last - first)
     points += single
-    for p in range(points, MOST_POINTS):
-        problem.y[p * LANES + lane] = 0.0
-        problem.zeta[p * LANES + lane] = 0.0
-        problem.weight[p * LANES + lane] = 0.0
+    # lanes with fewer points are filled up when all are posed
+    problem.used[lane] = <int>points
     if points > problem.points:
         problem.points = <int>points
     for i in range(6):

@@ -1,6 +1,15 @@
 # From raw numbers to the samples of one branch in surface order, without its invalid ones.
 
+from fvproc._core.lanes cimport WIDE, of_shorts, of_shorts_backward, prefetch, wide_store
 from fvproc._core.types cimport FLOAT32, FLOAT64, INT16, INT32, Raw
+
+
+cdef inline void fetch_row(const Raw* raw, Py_ssize_t curve, Py_ssize_t n) noexcept nogil:
+    """Ask the memory for a curve that will be wanted soon: the work on one is too long for it to foresee the next."""
+    cdef const char* p = raw.base + curve * raw.curve_stride
+    cdef Py_ssize_t i, size = n * raw.sample_stride
+    for i in range(0, size, 64):
+        prefetch(p + i)
 
 
 cdef inline double raw_value(const Raw* raw, const char* p) noexcept nogil:
@@ -25,12 +34,21 @@ cdef inline void convert_deflection(const Raw* raw, Py_ssize_t curve, Py_ssize_t
     cdef double reference
     if raw.type == INT16 and step == 2:
         x = <const short*>p
+        i = 0
         if reverse:
-            for i in range(n):
+            while i + WIDE <= n:
+                wide_store(out + i, of_shorts_backward(x + n - WIDE - i))
+                i += WIDE
+            while i < n:
                 out[i] = <float>x[n - 1 - i]
+                i += 1
         else:
-            for i in range(n):
+            while i + WIDE <= n:
+                wide_store(out + i, of_shorts(x + i))
+                i += WIDE
+            while i < n:
                 out[i] = <float>x[i]
+                i += 1
         return
     if reverse:
         p += (n - 1) * step
@@ -116,8 +134,19 @@ cdef inline bint is_saturated(const Raw* raw, Py_ssize_t curve, Py_ssize_t n) no
     cdef const char* p = raw.base + curve * raw.curve_stride
     cdef Py_ssize_t i, step = raw.sample_stride
     cdef int highest = 32767 if raw.type == INT16 else 0x7FFFFFFF, lowest = -highest - 1, value, previous = 0
+    cdef const short* x = <const short*>p
+    cdef short most, least
     if raw.type != INT16 and raw.type != INT32:
         return False
+    if raw.type == INT16 and step == 2 and n > 0:
+        # almost always there is none: a pass that vectorises settles it
+        most = x[0]
+        least = x[0]
+        for i in range(n):
+            most = x[i] if x[i] > most else most
+            least = x[i] if x[i] < least else least
+        if most < highest and least > lowest:
+            return False
     for i in range(n):
         value = (<const short*>(p + i * step))[0] if raw.type == INT16 else (<const int*>(p + i * step))[0]
         if i > 0 and value == previous and (value == highest or value == lowest):

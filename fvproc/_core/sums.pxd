@@ -1,11 +1,15 @@
 # Passes over the samples of one curve: sums, extremes and searches, sixteen samples at a time.
 #
-# Every sum has sixteen partial sums, combined in a fixed order: such loops vectorise without fast-math, and the result
-# does not depend on the width of the vector registers. Samples are single precision, 6e-8 of the range, far
-# below the noise of any instrument; what is fitted is computed in double precision.
+# Every sum has sixteen partial sums, sample i in number i mod 16, combined in a fixed order: the result does not
+# depend on the width of the vector registers. Samples are single precision, 6e-8 of the range, far below the noise of
+# any instrument; what is fitted is computed in double precision.
+
+from fvproc._core.lanes cimport (
+    WIDE, any_at_least, any_at_most, wide, wide_larger, wide_load, wide_smaller, wide_splat, wide_store,
+)
 
 cdef enum:
-    WIDE = 16
+    PARTS = 16      # partial sums; a multiple of WIDE
 
 
 cdef inline double combined(const float* a) noexcept nogil:
@@ -22,9 +26,14 @@ cdef inline void subtract_line(
 ) noexcept nogil:
     """d = f·unit − (offset + tilt·ζ)."""
     cdef float u = <float>unit, o = <float>offset, t = <float>tilt
-    cdef Py_ssize_t i
-    for i in range(n):
+    cdef wide wide_u = wide_splat(u), wide_o = wide_splat(o), wide_t = wide_splat(t)
+    cdef Py_ssize_t i = 0
+    while i + WIDE <= n:
+        wide_store(d + i, wide_load(f + i) * wide_u - (wide_o + wide_t * wide_load(zeta + i)))
+        i += WIDE
+    while i < n:
         d[i] = f[i] * u - (o + t * zeta[i])
+        i += 1
 
 
 cdef inline void block_means(
@@ -49,49 +58,72 @@ cdef inline void block_means(
 
 cdef inline void noise_sums(const float* zeta, const float* d, Py_ssize_t n, double* sums) noexcept nogil:
     """sums[0..5] = Σζ, Σζ², Σd, Σζd, Σd², Σd·d', d' the next sample."""
-    cdef float[16] s0 = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-    cdef float[16] s1 = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-    cdef float[16] s2 = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-    cdef float[16] s3 = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-    cdef float[16] s4 = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-    cdef float[16] s5 = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-    cdef Py_ssize_t i, whole = (n - 1) // WIDE * WIDE if n > 0 else 0
-    cdef int j
-    for i in range(0, whole, 16):
-        for j in range(WIDE):
-            s0[j] += zeta[i + j]
-            s1[j] += zeta[i + j] * zeta[i + j]
-            s2[j] += d[i + j]
-            s3[j] += zeta[i + j] * d[i + j]
-            s4[j] += d[i + j] * d[i + j]
-            s5[j] += d[i + j] * d[i + j + 1]
+    cdef float[96] s
+    cdef wide z, x
+    cdef Py_ssize_t i = 0, whole = (n - 1) // PARTS * PARTS if n > 0 else 0
+    cdef int j, k
+    for j in range(96):
+        s[j] = 0.0
+    while i < whole:
+        k = 0
+        while k < PARTS:
+            z = wide_load(zeta + i + k)
+            x = wide_load(d + i + k)
+            wide_store(s + k, wide_load(s + k) + z)
+            wide_store(s + 16 + k, wide_load(s + 16 + k) + z * z)
+            wide_store(s + 32 + k, wide_load(s + 32 + k) + x)
+            wide_store(s + 48 + k, wide_load(s + 48 + k) + z * x)
+            wide_store(s + 64 + k, wide_load(s + 64 + k) + x * x)
+            wide_store(s + 80 + k, wide_load(s + 80 + k) + x * wide_load(d + i + k + 1))
+            k += WIDE
+        i += PARTS
     for i in range(whole, n):
         j = <int>(i - whole)
-        s0[j] += zeta[i]
-        s1[j] += zeta[i] * zeta[i]
-        s2[j] += d[i]
-        s3[j] += zeta[i] * d[i]
-        s4[j] += d[i] * d[i]
+        s[j] += zeta[i]
+        s[16 + j] += zeta[i] * zeta[i]
+        s[32 + j] += d[i]
+        s[48 + j] += zeta[i] * d[i]
+        s[64 + j] += d[i] * d[i]
         if i + 1 < n:
-            s5[j] += d[i] * d[i + 1]
-    sums[0] = combined(s0)
-    sums[1] = combined(s1)
-    sums[2] = combined(s2)
-    sums[3] = combined(s3)
-    sums[4] = combined(s4)
-    sums[5] = combined(s5)
+            s[80 + j] += d[i] * d[i + 1]
+    for j in range(6):
+        sums[j] = combined(s + 16 * j)
 
 
 cdef inline double weighted(const float* w, const float* d, Py_ssize_t n) noexcept nogil:
     """Σ w·d."""
-    cdef float[16] s = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-    cdef Py_ssize_t i, whole = n - n % WIDE
-    cdef int j
-    for i in range(0, whole, 16):
-        for j in range(WIDE):
-            s[j] += w[i + j] * d[i + j]
+    cdef float[16] s
+    cdef Py_ssize_t i = 0, whole = n // PARTS * PARTS
+    cdef int k
+    for k in range(PARTS):
+        s[k] = 0.0
+    while i < whole:
+        k = 0
+        while k < PARTS:
+            wide_store(s + k, wide_load(s + k) + wide_load(w + i + k) * wide_load(d + i + k))
+            k += WIDE
+        i += PARTS
     for i in range(whole, n):
         s[i - whole] += w[i] * d[i]
+    return combined(s)
+
+
+cdef inline double weighted_below(const float* w, const float* d, Py_ssize_t n) noexcept nogil:
+    """Σ w·min(d, 0)."""
+    cdef float[16] s
+    cdef wide zero = wide_splat(0.0)
+    cdef Py_ssize_t i = 0, whole = n // PARTS * PARTS
+    cdef int k
+    for k in range(PARTS):
+        s[k] = 0.0
+    while i < whole:
+        k = 0
+        while k < PARTS:
+            wide_store(s + k, wide_load(s + k) + wide_load(w + i + k) * wide_smaller(wide_load(d + i + k), zero))
+            k += WIDE
+        i += PARTS
+    for i in range(whole, n):
+        s[i - whole] += w[i] * (d[i] if d[i] < 0.0 else <float>0.0)
     return combined(s)
 
 
@@ -99,35 +131,35 @@ cdef inline void extremes(const float* d, Py_ssize_t n, float* lowest, float* hi
     """Least and greatest; NaN is passed over."""
     cdef float[16] low
     cdef float[16] high
-    cdef Py_ssize_t i, whole = n - n % WIDE
-    cdef int j
-    for j in range(WIDE):
-        low[j] = d[0]
-        high[j] = d[0]
-    for i in range(0, whole, 16):
-        for j in range(WIDE):
-            low[j] = d[i + j] if d[i + j] < low[j] else low[j]
-            high[j] = d[i + j] if d[i + j] > high[j] else high[j]
+    cdef wide x
+    cdef Py_ssize_t i = 0, whole = n // PARTS * PARTS
+    cdef int k
+    for k in range(PARTS):
+        low[k] = d[0]
+        high[k] = d[0]
+    while i < whole:
+        k = 0
+        while k < PARTS:
+            x = wide_load(d + i + k)
+            wide_store(low + k, wide_smaller(x, wide_load(low + k)))
+            wide_store(high + k, wide_larger(x, wide_load(high + k)))
+            k += WIDE
+        i += PARTS
     for i in range(whole, n):
         low[0] = d[i] if d[i] < low[0] else low[0]
         high[0] = d[i] if d[i] > high[0] else high[0]
-    for j in range(1, WIDE):
-        low[0] = low[j] if low[j] < low[0] else low[0]
-        high[0] = high[j] if high[j] > high[0] else high[0]
+    for k in range(1, PARTS):
+        low[0] = low[k] if low[k] < low[0] else low[0]
+        high[0] = high[k] if high[k] > high[0] else high[0]
     lowest[0] = low[0]
     highest[0] = high[0]
 
 
 cdef inline Py_ssize_t first_at_most(const float* d, float level, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
     """First i >= start with d[i] <= level; n if there is none."""
+    cdef wide levels = wide_splat(level)
     cdef Py_ssize_t i = start
-    cdef int j, found
-    while i + WIDE <= n:
-        found = 0
-        for j in range(WIDE):
-            found |= d[i + j] <= level
-        if found:
-            break
+    while i + WIDE <= n and not any_at_most(wide_load(d + i), levels):
         i += WIDE
     while i < n and not d[i] <= level:
         i += 1
@@ -136,28 +168,10 @@ cdef inline Py_ssize_t first_at_most(const float* d, float level, Py_ssize_t sta
 
 cdef inline Py_ssize_t first_at_least(const float* d, float level, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
     """First i >= start with d[i] >= level; n if there is none."""
+    cdef wide levels = wide_splat(level)
     cdef Py_ssize_t i = start
-    cdef int j, found
-    while i + WIDE <= n:
-        found = 0
-        for j in range(WIDE):
-            found |= d[i + j] >= level
-        if found:
-            break
+    while i + WIDE <= n and not any_at_least(wide_load(d + i), levels):
         i += WIDE
     while i < n and not d[i] >= level:
         i += 1
     return i
-
-
-cdef inline double weighted_below(const float* w, const float* d, Py_ssize_t n) noexcept nogil:
-    """Σ w·min(d, 0)."""
-    cdef float[16] s = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-    cdef Py_ssize_t i, whole = n - n % WIDE
-    cdef int j
-    for i in range(0, whole, 16):
-        for j in range(WIDE):
-            s[j] += w[i + j] * (d[i + j] if d[i + j] < 0.0 else <float>0.0)
-    for i in range(whole, n):
-        s[i - whole] += w[i] * (d[i] if d[i] < 0.0 else <float>0.0)
-    return combined(s)

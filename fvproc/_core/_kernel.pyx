@@ -184,7 +184,10 @@ cdef void _survey(
     Record* record
 ) noexcept nogil:
     """Everything of curve i but its fits."""
-    memset(curve, 0, sizeof(Curve))
+    curve.flags = 0
+    curve.fit.status = 0
+    curve.fit.samples = 0
+    curve.contact.status = 0
     memset(record, 0, sizeof(Record))
     _load_branch(tile, i, True, lane, settings, scratch, &curve.approach, &curve.flags)
     _load_branch(tile, i, False, lane, settings, scratch, &curve.retract, &curve.flags)

@@ -101,7 +101,10 @@ cdef inline void measure_noise(Branch* branch, Py_ssize_t start, int order, doub
 
 
 cdef inline void take_line(Branch* branch, const float* f, double unit, double offset, double tilt) noexcept nogil:
-    """Set d to the samples less a line."""
+    """Set d to the samples less a line, peak to its greatest value and lowest to its least."""
+    cdef float lowest, highest
     branch.offset = offset
     branch.tilt = tilt
-    subtract_line(f, branch.axis.zeta, branch.axis.n, unit, offset, tilt, branch.d)
+    subtract_line(f, branch.axis.zeta, branch.axis.n, unit, offset, tilt, branch.d, &lowest, &highest)
+    branch.lowest = lowest
+    branch.peak = highest

@@ -82,10 +82,12 @@ cdef inline void survey_branch(
     """
     cdef Py_ssize_t far = branch.axis.far, start = far, first = far * branch.axis.width
     cdef double offset, tilt
+    cdef float lowest, highest
     block_means(f, branch.axis.blocks, branch.axis.width, unit, work, means)
     line_of_blocks(&branch.axis, means, far, settings.baseline_order, &offset, &tilt)
     subtract_line(
-        f + first, branch.axis.zeta + first, branch.axis.n - first, unit, offset, tilt, branch.d + first
+        f + first, branch.axis.zeta + first, branch.axis.n - first, unit, offset, tilt, branch.d + first,
+        &lowest, &highest
     )
     measure_noise(branch, first, settings.baseline_order, quantum)
     if other != NULL:

@@ -15,10 +15,8 @@ cdef inline void find_edges(Branch* branch) noexcept nogil:
     first zero crossing, and the fit of the model decides. end = n says that contact is never left.
     """
     cdef Py_ssize_t n = branch.axis.n
-    cdef float lowest, highest
-    extremes(branch.d, n, &lowest, &highest)
-    branch.peak = highest
-    branch.peak_at = first_at_least(branch.d, highest, 0, n)
+    cdef float lowest = <float>branch.lowest, highest
+    branch.peak_at = first_at_least(branch.d, <float>branch.peak, 0, n)
     branch.zero = first_at_most(branch.d, 0.0, branch.peak_at, n)
     branch.end = branch.zero
     branch.pulled = False

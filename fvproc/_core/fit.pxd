@@ -8,7 +8,7 @@
 from fvproc._core.lanes cimport (
     LANES, any_of, at_most, choose, get, lanes, larger, less, load, mask, none, smaller, splat, store,
 )
-from fvproc._core.model cimport model_at, root_at, shape_of_root
+from fvproc._core.model cimport model_at, root_guess, shape_of_root
 from fvproc._core.solve cimport ENTRIES, PARAMETERS, Factors, factorise, inverse_diagonal, solve
 
 cdef enum:
@@ -69,6 +69,7 @@ cdef inline void assess(Problem* problem, State* state) noexcept nogil:
     cdef lanes bh = zero, sh = zero, hh = zero, h1 = zero, hz = zero
     cdef lanes zeta, c, root, q, s, g, r, w, ws, wg, wr, h, x, rate
     cdef mask held
+    cdef lanes per_b = one / b
     # contact ends in a jump where z = z0 − a; where it is hidden, it is drawn out to both sides over a distance of
     # about that of the samples, so that the fit can find it
     cdef lanes per_reach = load(problem.per_reach)
@@ -80,7 +81,7 @@ cdef inline void assess(Problem* problem, State* state) noexcept nogil:
         w = load(problem.weight + i * LANES)
         c = zeta + shift
         root = load(problem.root + i * LANES)
-        model_at(problem.model, b, larger(c, tiny), &root, &q, &s, &g)
+        model_at(problem.model, b, per_b, larger(c, tiny), &root, &q, &s, &g)
         store(problem.root + i * LANES, root)
         q = q - a
         h = one
@@ -175,13 +176,15 @@ cdef inline mask start_values(Problem* problem, lanes* theta) noexcept nogil:
     Points below a tenth of the load are left out, where noise bends q^(1/m). Returns the lanes with too few points.
     """
     cdef lanes zero = splat(0.0), a = load(problem.adhesion), top = load(problem.top) + a
-    cdef lanes n = zero, sg = zero, sd = zero, sgg = zero, sgd = zero, w, q, g, d, determinant, b, least, y
+    cdef lanes n = zero, sg = zero, sd = zero, sgg = zero, sgd = zero, w, q, g, d, determinant, b, least, y, p
     cdef int i
     for i in range(problem.points):
         y = load(problem.y + i * LANES)
         q = y + a
         w = choose(less(0.1 * top, q), load(problem.weight + i * LANES), zero)
-        g = shape_of_root(problem.model, root_at(problem.model, larger(q, splat(1e-18))))
+        p = root_guess(problem.model, larger(q, splat(1e-18)))
+        store(problem.root + i * LANES, p)
+        g = shape_of_root(problem.model, p)
         d = load(problem.zeta + i * LANES) - y
         n = n + w
         sg = sg + w * g
@@ -191,7 +194,7 @@ cdef inline mask start_values(Problem* problem, lanes* theta) noexcept nogil:
     determinant = n * sgg - sg * sg
     b = (n * sgd - sg * sd) / determinant
     # a slope that is not positive says "stiffer than can be told": start from one part in 30 of the load's travel
-    g = shape_of_root(problem.model, root_at(problem.model, larger(top, splat(1e-18))))
+    g = shape_of_root(problem.model, root_guess(problem.model, larger(top, splat(1e-18))))
     least = top / (30.0 * g)
     b = choose(less(least, b), b, least)
     theta[0] = b
@@ -216,8 +219,6 @@ cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
     limit = load(problem.noise) + 1e-7 * load(problem.top)
     limit = 1e-4 * limit * limit
     busy = ~failed
-    for j in range(problem.points):
-        store(problem.root + j * LANES, zero)
     assess(problem, &trial)
     state = trial
     earlier = state.cost + splat(1e300)

@@ -28,8 +28,19 @@ FVPROC_INLINE fvproc_lanes fvproc_sqrt(fvproc_lanes x) {
     for (int i = 0; i < FVPROC_LANES; i++) y[i] = sqrt(x[i]);
     return y;
 }
+/* the smaller, the larger; y where x is NaN; written so that gcc makes one instruction of each */
+FVPROC_INLINE fvproc_lanes fvproc_smaller(fvproc_lanes x, fvproc_lanes y) {
+    for (int i = 0; i < FVPROC_LANES; i++) x[i] = x[i] < y[i] ? x[i] : y[i];
+    return x;
+}
+FVPROC_INLINE fvproc_lanes fvproc_larger(fvproc_lanes x, fvproc_lanes y) {
+    for (int i = 0; i < FVPROC_LANES; i++) x[i] = x[i] > y[i] ? x[i] : y[i];
+    return x;
+}
 FVPROC_INLINE int fvproc_any(fvproc_mask m) {
-    return (m[0] | m[1] | m[2] | m[3] | m[4] | m[5] | m[6] | m[7]) != 0;
+    int64_t x = 0;
+    for (int i = 0; i < FVPROC_LANES; i++) x |= m[i];
+    return x != 0;
 }
 
 #define FVPROC_WIDE 16
@@ -39,6 +50,14 @@ typedef int16_t fvproc_shorts __attribute__((vector_size(32)));
 
 FVPROC_INLINE fvproc_wide fvproc_wide_splat(float x) {
     return (fvproc_wide){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+}
+FVPROC_INLINE fvproc_wide fvproc_wide_smaller(fvproc_wide x, fvproc_wide y) {
+    for (int i = 0; i < FVPROC_WIDE; i++) x[i] = x[i] < y[i] ? x[i] : y[i];
+    return x;
+}
+FVPROC_INLINE fvproc_wide fvproc_wide_larger(fvproc_wide x, fvproc_wide y) {
+    for (int i = 0; i < FVPROC_WIDE; i++) x[i] = x[i] > y[i] ? x[i] : y[i];
+    return x;
 }
 FVPROC_INLINE int fvproc_wide_any(fvproc_wide_mask m) {
     int32_t x = 0;
@@ -80,6 +99,10 @@ FVPROC_INLINE int fvproc_any(fvproc_mask m) { return m != 0; }
 typedef float fvproc_wide;
 typedef int32_t fvproc_wide_mask;
 FVPROC_INLINE fvproc_wide fvproc_wide_splat(float x) { return x; }
+FVPROC_INLINE fvproc_lanes fvproc_smaller(fvproc_lanes x, fvproc_lanes y) { return x < y ? x : y; }
+FVPROC_INLINE fvproc_lanes fvproc_larger(fvproc_lanes x, fvproc_lanes y) { return x > y ? x : y; }
+FVPROC_INLINE fvproc_wide fvproc_wide_smaller(fvproc_wide x, fvproc_wide y) { return x < y ? x : y; }
+FVPROC_INLINE fvproc_wide fvproc_wide_larger(fvproc_wide x, fvproc_wide y) { return x > y ? x : y; }
 FVPROC_INLINE int fvproc_wide_any(fvproc_wide_mask m) { return m != 0; }
 FVPROC_INLINE fvproc_wide fvproc_of_shorts(const int16_t *p) { return (float)*p; }
 FVPROC_INLINE fvproc_wide fvproc_of_shorts_backward(const int16_t *p) { return (float)*p; }
@@ -113,12 +136,6 @@ FVPROC_INLINE fvproc_lanes fvproc_of_bits(fvproc_mask m) {
 FVPROC_INLINE fvproc_lanes fvproc_choose(fvproc_mask m, fvproc_lanes x, fvproc_lanes y) {
     return fvproc_of_bits((m & fvproc_bits(x)) | (~m & fvproc_bits(y)));
 }
-FVPROC_INLINE fvproc_lanes fvproc_larger(fvproc_lanes x, fvproc_lanes y) {
-    return fvproc_choose(fvproc_less(x, y), y, x);
-}
-FVPROC_INLINE fvproc_lanes fvproc_smaller(fvproc_lanes x, fvproc_lanes y) {
-    return fvproc_choose(fvproc_less(y, x), y, x);
-}
 FVPROC_INLINE fvproc_lanes fvproc_load(const double *p) {
     fvproc_lanes x;
     memcpy(&x, p, sizeof x);
@@ -132,26 +149,17 @@ FVPROC_INLINE fvproc_wide fvproc_wide_load(const float *p) {
     return x;
 }
 FVPROC_INLINE void fvproc_wide_store(float *p, fvproc_wide x) { memcpy(p, &x, sizeof x); }
-FVPROC_INLINE fvproc_wide fvproc_wide_choose(fvproc_wide_mask m, fvproc_wide x, fvproc_wide y) {
-    fvproc_wide_mask a, b;
-    memcpy(&a, &x, sizeof a);
-    memcpy(&b, &y, sizeof b);
-    a = (m & a) | (~m & b);
-    memcpy(&x, &a, sizeof x);
-    return x;
-}
-/* the smaller, the larger; y where x is NaN */
-FVPROC_INLINE fvproc_wide fvproc_wide_smaller(fvproc_wide x, fvproc_wide y) {
-    return fvproc_wide_choose(FVPROC_WIDE_TRUE(x < y), x, y);
-}
-FVPROC_INLINE fvproc_wide fvproc_wide_larger(fvproc_wide x, fvproc_wide y) {
-    return fvproc_wide_choose(FVPROC_WIDE_TRUE(x > y), x, y);
-}
 FVPROC_INLINE int fvproc_any_at_most(fvproc_wide x, fvproc_wide y) {
     return fvproc_wide_any(FVPROC_WIDE_TRUE(x <= y));
 }
 FVPROC_INLINE int fvproc_any_at_least(fvproc_wide x, fvproc_wide y) {
     return fvproc_wide_any(FVPROC_WIDE_TRUE(x >= y));
+}
+
+/* A guess at √x, within 4 %, from half of the exponent by the bits; for x > 1e-280. */
+FVPROC_INLINE fvproc_lanes fvproc_square_root_guess(fvproc_lanes x) {
+    fvproc_mask bits = fvproc_bits(x);
+    return fvproc_of_bits((bits >> 1) + ((int64_t)0x1ff7a3be << 32));
 }
 
 /* A guess at x^(1/3), within 4 %, from a third of the exponent by the bits; for x > 1e-280. */

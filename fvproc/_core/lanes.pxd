@@ -20,6 +20,7 @@ cdef extern from "lanes.h" nogil:
     lanes smaller "fvproc_smaller"(lanes x, lanes y)
     lanes load "fvproc_load"(const double* p)
     void store "fvproc_store"(double* p, lanes x)
+    lanes square_root_guess "fvproc_square_root_guess"(lanes x)
     lanes cube_root_guess "fvproc_cube_root_guess"(lanes x)
 
     ctypedef float wide "fvproc_wide"

@@ -9,17 +9,19 @@
 # which a fit in ln K does. The sphere is solved for p = q^(1/3) from p³ + B·p² = c, the cone in closed form.
 #
 # On lanes each model is one function: from B and c to q, S = ∂q/∂c and ∂q/∂B = −q^(1/m)·S; `root` is kept from one
-# call to the next at parameters nearby; it is 0 at first.
+# call to the next at parameters nearby.
 
 from libc.math cimport sqrt
 
-from fvproc._core.lanes cimport any_of, choose, cube_root_guess, lanes, lanes_sqrt, less, mask, smaller, splat
+from fvproc._core.lanes cimport (
+    any_of, choose, cube_root_guess, lanes, lanes_sqrt, less, mask, smaller, splat, square_root_guess,
+)
 from fvproc._core.types cimport CONE
 
 
-cdef inline lanes sphere_start(lanes b, lanes c) noexcept nogil:
+cdef inline lanes sphere_start(lanes per_b, lanes c) noexcept nogil:
     """A root to start from: the smaller of the two asymptotes, a third above the root at most."""
-    return smaller(cube_root_guess(c), lanes_sqrt(c / b))
+    return smaller(cube_root_guess(c), square_root_guess(c * per_b))
 
 
 cdef inline lanes sphere_step(lanes b, lanes c, lanes p) noexcept nogil:
@@ -30,16 +32,13 @@ cdef inline lanes sphere_step(lanes b, lanes c, lanes p) noexcept nogil:
     return p - f * slope / (slope * slope - f * bend)
 
 
-cdef inline void sphere_at(lanes b, lanes c, lanes* root, lanes* q, lanes* s, lanes* of_b) noexcept nogil:
-    cdef lanes p = root[0], f, fresh, inverse
-    cdef mask far
-    f = p * p * (p + b)
-    far = less(f, 0.9 * c) | less(1.1 * c, f)
+cdef inline void sphere_at(lanes b, lanes per_b, lanes c, lanes* root, lanes* q, lanes* s, lanes* of_b) noexcept nogil:
+    cdef lanes p = root[0], f = p * p * (p + b), fresh, inverse
+    cdef mask far = less(f, 0.9 * c) | less(1.1 * c, f)
     if any_of(far):
-        fresh = sphere_start(b, c)
+        fresh = sphere_start(per_b, c)
         fresh = sphere_step(b, c, fresh)
-        fresh = sphere_step(b, c, fresh)
-        p = choose(far, fresh, p)
+        p = choose(far, sphere_step(b, c, fresh), p)
     p = sphere_step(b, c, p)
     root[0] = p
     inverse = p / (3.0 * p + 2.0 * b)
@@ -57,24 +56,31 @@ cdef inline void cone_at(lanes b, lanes c, lanes* q, lanes* s, lanes* of_b) noex
 
 
 cdef inline void model_at(
-    int model, lanes b, lanes c, lanes* root, lanes* q, lanes* s, lanes* of_b
+    int model, lanes b, lanes per_b, lanes c, lanes* root, lanes* q, lanes* s, lanes* of_b
 ) noexcept nogil:
-    """q, ∂q/∂c and ∂q/∂B of one sample of each lane; c > 0; root is read and set."""
+    """q, ∂q/∂c and ∂q/∂B of one sample of each lane; c > 0, per_b = 1/b; root is read and set."""
     if model == CONE:
         cone_at(b, c, q, s, of_b)
     else:
-        sphere_at(b, c, root, q, s, of_b)
+        sphere_at(b, per_b, c, root, q, s, of_b)
 
 
-cdef inline lanes root_at(int model, lanes q) noexcept nogil:
-    """p, of which q and q^(1/m) are powers, within 1e-13. q > 0."""
+cdef inline lanes root_guess(int model, lanes q) noexcept nogil:
+    """p, of which q and q^(1/m) are powers, within 1e-4. q > 0."""
     cdef lanes p, cube
     if model == CONE:
         return lanes_sqrt(q)
     p = cube_root_guess(q)
     # Halley's step on p³ = q, of third order
     cube = p * p * p
-    p = p * (cube + 2.0 * q) / (2.0 * cube + q)
+    return p * (cube + 2.0 * q) / (2.0 * cube + q)
+
+
+cdef inline lanes root_at(int model, lanes q) noexcept nogil:
+    """p, within 1e-12. q > 0."""
+    cdef lanes p = root_guess(model, q), cube
+    if model == CONE:
+        return p
     cube = p * p * p
     return p * (cube + 2.0 * q) / (2.0 * cube + q)
 

@@ -22,18 +22,36 @@ cdef inline double combined(const float* a) noexcept nogil:
 
 
 cdef inline void subtract_line(
-    const float* f, const float* zeta, Py_ssize_t n, double unit, double offset, double tilt, float* d
+    const float* f, const float* zeta, Py_ssize_t n, double unit, double offset, double tilt, float* d,
+    float* lowest, float* highest
 ) noexcept nogil:
-    """d = f·unit − (offset + tilt·ζ)."""
+    """d = f·unit − (offset + tilt·ζ), and its least and greatest, NaN passed over. n > 0."""
     cdef float u = <float>unit, o = <float>offset, t = <float>tilt
-    cdef wide wide_u = wide_splat(u), wide_o = wide_splat(o), wide_t = wide_splat(t)
+    cdef wide wide_u = wide_splat(u), wide_o = wide_splat(o), wide_t = wide_splat(t), x, low, high
     cdef Py_ssize_t i = 0
+    cdef float[16] lows
+    cdef float[16] highs
+    cdef int k
+    low = wide_splat(f[0] * u - (o + t * zeta[0]))
+    high = low
     while i + WIDE <= n:
-        wide_store(d + i, wide_load(f + i) * wide_u - (wide_o + wide_t * wide_load(zeta + i)))
+        x = wide_load(f + i) * wide_u - (wide_o + wide_t * wide_load(zeta + i))
+        low = wide_smaller(x, low)
+        high = wide_larger(x, high)
+        wide_store(d + i, x)
         i += WIDE
+    wide_store(lows, low)
+    wide_store(highs, high)
     while i < n:
         d[i] = f[i] * u - (o + t * zeta[i])
+        lows[0] = d[i] if d[i] < lows[0] else lows[0]
+        highs[0] = d[i] if d[i] > highs[0] else highs[0]
         i += 1
+    lowest[0] = lows[0]
+    highest[0] = highs[0]
+    for k in range(1, WIDE):
+        lowest[0] = lows[k] if lows[k] < lowest[0] else lowest[0]
+        highest[0] = highs[k] if highs[k] > highest[0] else highest[0]
 
 
 cdef inline void block_means(

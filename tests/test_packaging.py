@@ -42,12 +42,13 @@ def test_the_sdist_holds_the_sources_and_nothing_compiled(checkout):
     (archive,) = (checkout / "dist").glob("*.tar.gz")
     with tarfile.open(archive) as tar:
         names = {name.split("/", 1)[-1] for name in tar.getnames()}
-    for wanted in ("setup.py", "fvproc/_core/_kernel.pyx", "fvproc/_core/fit.pxd", "fvproc/py.typed", "LICENSE"):
+    core = ("_kernel.pyx", "_cpu.pyx", "fit.pxd", "no_contraction.h")
+    for wanted in ("setup.py", "fvproc/py.typed", "LICENSE", *(f"fvproc/_core/{name}" for name in core)):
         assert wanted in names
     for source in (ROOT / "fvproc").rglob("*"):
-        if source.suffix in (".py", ".pyx", ".pxd", ".pyi"):
+        if source.suffix in (".py", ".pyx", ".pxd", ".pyi", ".h"):
             assert str(source.relative_to(ROOT)).replace(os.sep, "/") in names
-    assert not [name for name in names if name.endswith((".c", ".so", ".pyd"))]
+    assert not [name for name in names if name.endswith((".c", ".so", ".pyd")) or name.startswith("build/")]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="MSVC is not chosen by CC")

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from fvproc._core import _kernel
+from fvproc._core import instruction_sets
 from fvproc._core.settings import KernelSettings, kernel_settings
 from fvproc.errors import KernelError
 from fvproc.quantities import QUANTITIES, RECORD, Flag
 from fvproc.volume import RawBranch, RawTile
 
-__all__ = ["KERNEL_VERSION", "KernelSettings", "explain", "fit_tile", "kernel_settings"]
+__all__ = [
+    "KERNEL_VERSION",
+    "KernelSettings",
+    "available_instruction_sets",
+    "explain",
+    "fit_tile",
+    "instruction_set",
+    "kernel_settings",
+]
 
 # Goes up whenever a record may change for the same input: outputs carry it, a resumed job demands it.
 KERNEL_VERSION = "1"
+
+# Chosen once: the bytes do not depend on it, so it stands in no output.
+_INSTRUCTION_SET, _kernel = instruction_sets.from_environment()
 
 _NANOMETRE = 1e-9
 _FATAL = np.array([int(quantity.fatal) for quantity in QUANTITIES.values()], np.uint32)
@@ -33,6 +44,16 @@ def _check_contract() -> None:
 
 
 _check_contract()
+
+
+def instruction_set() -> str:
+    """Return the instruction set in use: ``"avx512"``, ``"avx2"`` or ``"baseline"``; see FVPROC_SIMD."""
+    return _INSTRUCTION_SET
+
+
+def available_instruction_sets() -> tuple[str, ...]:
+    """Return the instruction sets that were built and that this CPU can run, the best first."""
+    return instruction_sets.available()
 
 
 def _checked(branch: RawBranch, name: str, curves: int) -> None:

@@ -31,8 +31,10 @@ DEBUG_FLAGS = {
     "unix": ["-O1", "-g", "-ffp-contract=off", "-Wno-psabi", "-ftrapv"],
     "msvc": ["/Od", "/Zi", "/fp:precise", "/FIno_contraction.h"],
 }
-# recovery is off: the first finding ends the process, so that none can go unseen
+# Recovery is off: the first finding ends the process, so that none can go unseen. -ftrapv would leave no report, and
+# with the -fwrapv that Python's own build hands down an overflow is no fault.
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+SANITIZE += ["-fno-trapv", "-fno-wrapv"]
 
 # What each build of the kernel is allowed to use; fvproc/_core/instruction_sets.py chooses among them at import.
 # None has -mfma: a fused multiply-add rounds once where the others round twice.
@@ -92,7 +94,7 @@ class BuildKernel(build_ext):
             if platform().startswith("macosx"):
                 own = [part for flag in own for part in ("-Xarch_x86_64", flag)]  # a universal wheel holds both
             extension.extra_compile_args = flags + own
-            extension.extra_link_args = [flag for flag in flags if flag in SANITIZE]
+            extension.extra_link_args = [flag for flag in flags if flag.startswith("-fsanitize")]
             # a change of flags or compiler makes the objects of an earlier build stale
             said = {name: os.environ.get(name, "") for name in ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "ARCHFLAGS")}
             said["flags"] = extension.extra_compile_args

@@ -20,7 +20,6 @@ from fvproc._core import fit_tile, instruction_sets, kernel_settings
 from fvproc.recipe import Recipe
 from fvproc.volume import Channel
 
-
 CURVES = 200  # of each material, noise and method
 
 

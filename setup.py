@@ -33,8 +33,7 @@ DEBUG_FLAGS = {
 }
 # Recovery is off: the first finding ends the process, so that none can go unseen. -ftrapv would leave no report, and
 # with the -fwrapv that Python's own build hands down an overflow is no fault.
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
-SANITIZE += ["-fno-trapv", "-fno-wrapv"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-fno-wrapv"]
 
 # What each build of the kernel is allowed to use; fvproc/_core/instruction_sets.py chooses among them at import.
 # None has -mfma: a fused multiply-add rounds once where the others round twice.
@@ -88,7 +87,7 @@ class BuildKernel(build_ext):
         kind = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
         flags = list((DEBUG_FLAGS if DEBUG else FLAGS)[kind])
         if DEBUG == "sanitize" and kind == "unix":
-            flags += SANITIZE
+            flags = [flag for flag in flags if flag != "-ftrapv"] + SANITIZE
         for extension in self.extensions:
             own = INSTRUCTION_SETS.get(extension.name.rpartition("_kernel_")[2], {kind: []})[kind]
             if platform().startswith("macosx"):
@@ -132,6 +131,7 @@ def extensions():
             "freethreading_compatible": True,
         },
         build_dir=(MADE / "c").as_posix(),
+        emit_linenums=bool(DEBUG),  # debugger and sanitizers then tell the line of the .pyx or .pxd
     )
 
 

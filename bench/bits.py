@@ -1,27 +1,31 @@
-"""A digest of the records of simulated curves: equal digests, equal bits.
+"""A digest of the records of simulated curves: equal digests, equal bits, whatever compiler made the kernel.
 
     python bench/bits.py
-    rm -r build; CFLAGS="-mavx2 -mfma" pip install --force-reinstall --no-deps . && python bench/bits.py
-    rm -r build; CC=clang pip install --force-reinstall --no-deps . && python bench/bits.py
+    CC=clang pip install --force-reinstall --no-deps . && python bench/bits.py
 
-The folder build/ keeps objects of earlier flags, hence its removal.
+Each instruction set of the build that this CPU can run gives a line; exit status 1 if they differ. For many more
+curves, bench/random_curves.py prints a digest too.
 """
 
 from __future__ import annotations
 
 import hashlib
+import sys
 
 import numpy as np
 from truth import MATERIALS, described
 
-from fvproc import simulate
-from fvproc._core import fit_tile, kernel_settings
+from fvproc import _core, simulate
+from fvproc._core import fit_tile, instruction_sets, kernel_settings
 from fvproc.recipe import Recipe
 from fvproc.volume import Channel
 
+CURVES = 200  # of each material, noise and method
 
-def main() -> None:
-    digest, curves, samples = hashlib.sha256(), 200, 256
+
+def digest_of_records() -> str:
+    """Digest of the records of every material with the kernel in use."""
+    digest, curves, samples = hashlib.sha256(), CURVES, 256
     for material in MATERIALS:
         probe = simulate.Probe(material.spring_constant, material.tip_radius)
         values = (material.modulus, material.adhesion, material.peak_force)
@@ -34,7 +38,16 @@ def main() -> None:
             for method in ("ml", "qnm"):
                 recipe = Recipe.from_dict({"fit": {"method": method}}).completed(volume)
                 digest.update(fit_tile(raw, kernel_settings(volume, recipe)).tobytes())
-    print(f"{len(MATERIALS) * 4 * curves} curves: {digest.hexdigest()}")
+    return digest.hexdigest()
+
+
+def main() -> None:
+    found = set()
+    for name in _core.available_instruction_sets():
+        _core._kernel = instruction_sets.load(name)  # in place of the one chosen at import
+        found.add(digest := digest_of_records())
+        print(f"{len(MATERIALS) * 4 * CURVES} curves, {name}: {digest}")
+    sys.exit("the instruction sets differ" if len(found) > 1 else 0)
 
 
 if __name__ == "__main__":

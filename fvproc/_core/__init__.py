@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from fvproc._core import _kernel
+from fvproc._core import instruction_sets
 from fvproc._core.settings import KernelSettings, kernel_settings
 from fvproc.errors import KernelError
 from fvproc.quantities import QUANTITIES, RECORD, Flag
 from fvproc.volume import RawBranch, RawTile
 
-__all__ = ["KERNEL_VERSION", "KernelSettings", "explain", "fit_tile", "kernel_settings"]
+__all__ = [
+    "KERNEL_VERSION",
+    "KernelSettings",
+    "available_instruction_sets",
+    "explain",
+    "fit_tile",
+    "instruction_set",
+    "kernel_settings",
+]
 
 # Goes up whenever a record may change for the same input: outputs carry it, a resumed job demands it.
 KERNEL_VERSION = "1"
+
+# Chosen once: the bytes do not depend on it, so it stands in no output.
+_INSTRUCTION_SET, _kernel = instruction_sets.from_environment()
 
 _NANOMETRE = 1e-9
 _FATAL = np.array([int(quantity.fatal) for quantity in QUANTITIES.values()], np.uint32)
@@ -35,8 +46,33 @@ def _check_contract() -> None:
 _check_contract()
 
 
+def instruction_set() -> str:
+    """Return the instruction set in use: ``"avx512"``, ``"avx2"`` or ``"baseline"``; see FVPROC_SIMD."""
+    return _INSTRUCTION_SET
+
+
+def available_instruction_sets() -> tuple[str, ...]:
+    """Return the instruction sets that were built and that this CPU can run, the best first."""
+    return instruction_sets.available()
+
+
+def _refuse_what_is_no_array(array: object, name: str) -> None:
+    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+        raise KernelError(f"{name} must be a NumPy array without a mask, not {type(array).__name__}")
+
+
+def _number_of_curves(raw: RawTile) -> int:
+    deflection = raw.approach.deflection
+    _refuse_what_is_no_array(deflection, "approach.deflection")
+    if deflection.ndim != 2:
+        raise KernelError(f"approach.deflection must have shape (curves, samples >= 1), not {deflection.shape}")
+    return int(deflection.shape[0])
+
+
 def _checked(branch: RawBranch, name: str, curves: int) -> None:
     deflection, z, valid = branch.deflection, branch.z, branch.valid_length
+    for array, what in ((deflection, "deflection"), (z, "z")):
+        _refuse_what_is_no_array(array, f"{name}.{what}")
     if deflection.ndim != 2 or deflection.shape[0] != curves or deflection.shape[1] < 1:
         raise KernelError(f"{name}.deflection must have shape ({curves}, samples >= 1), not {deflection.shape}")
     for array, allowed, what in ((deflection, _DEFLECTION_TYPES, "deflection"), (z, _Z_TYPES, "z")):
@@ -47,10 +83,26 @@ def _checked(branch: RawBranch, name: str, curves: int) -> None:
     if z.shape not in ((deflection.shape[1],), deflection.shape):
         raise KernelError(f"{name}.z must have shape ({deflection.shape[1]},) or {deflection.shape}, not {z.shape}")
     if valid is not None:
-        if valid.dtype != np.int32 or valid.shape != (curves,) or not valid.flags.c_contiguous:
-            raise KernelError(f"{name}.valid_length must be contiguous int32 of shape ({curves},)")
+        _check_plain(valid, f"{name}.valid_length", np.dtype(np.int32), curves)
         if valid.size and (valid.min() < 0 or valid.max() > deflection.shape[1]):
-            raise KernelError(f"{name}.valid_length must lie in [0, {deflection.shape[1]}]")
+            raise KernelError(
+                f"{name}.valid_length must lie in [0, {deflection.shape[1]}], not in [{valid.min()}, {valid.max()}]"
+            )
+
+
+def _check_plain(array: np.ndarray, name: str, dtype: np.dtype, curves: int) -> None:
+    """Refuse what the kernel cannot walk through as a plain C array of `curves` elements."""
+    _refuse_what_is_no_array(array, name)
+    if array.dtype != dtype or array.shape != (curves,) or not array.flags.c_contiguous:
+        kind = "RECORD" if dtype == RECORD else dtype.name
+        found = "another layout" if dtype == RECORD and array.dtype.names else repr(array.dtype)
+        raise KernelError(
+            f"{name} must be contiguous {kind} of shape ({curves},),"
+            f" not {found} of shape {array.shape} and strides {array.strides}"
+        )
+    # a record's dtype is packed, so NumPy calls any address aligned; in C its members stand at multiples of four
+    if array.ctypes.data % (4 if dtype == RECORD else dtype.itemsize):
+        raise KernelError(f"{name} must be aligned to the members of its dtype")
 
 
 def fit_tile(raw: RawTile, settings: KernelSettings, *, out: np.ndarray | None = None) -> np.ndarray:
@@ -75,17 +127,15 @@ def fit_tile(raw: RawTile, settings: KernelSettings, *, out: np.ndarray | None =
     KernelError
         If shape, dtype, byte order or alignment of an array breaks the contract.
     """
-    curves = len(raw.approach.deflection)
+    curves = _number_of_curves(raw)
     _checked(raw.approach, "approach", curves)
     _checked(raw.retract, "retract", curves)
-    height = raw.height
-    if height is not None and (
-        height.dtype != np.float64 or height.shape != (curves,) or not height.flags.c_contiguous
-    ):
-        raise KernelError(f"height must be contiguous float64 of shape ({curves},)")
+    if raw.height is not None:
+        _check_plain(raw.height, "height", np.dtype(np.float64), curves)
     records = np.empty(curves, RECORD) if out is None else out
-    if records.dtype != RECORD or records.shape != (curves,) or not records.flags.c_contiguous:
-        raise KernelError(f"out must be contiguous RECORD of shape ({curves},)")
+    _check_plain(records, "out", RECORD, curves)
+    if not records.flags.writeable:
+        raise KernelError("out must be writeable")
     if curves:
         _kernel.fit(raw, settings, _FATAL, records)
     return records
@@ -105,17 +155,19 @@ def explain(raw: RawTile, settings: KernelSettings) -> tuple[np.ndarray, ...]:
     KernelError
         As `fit_tile`, or if the tile does not hold exactly one curve.
     """
-    if len(raw.approach.deflection) != 1:
-        raise KernelError(f"explain takes a tile of one curve, not {len(raw.approach.deflection)}")
+    curves = _number_of_curves(raw)
+    if curves != 1:
+        raise KernelError(f"explain takes a tile of one curve, not {curves}")
     record = fit_tile(raw, settings)
     (approach, retract), fit_z, fit_d = _kernel.explain(raw, settings, _FATAL, record)
     force = settings.spring_constant * _NANOMETRE
-    return (
-        approach[0][::-1] * _NANOMETRE,
-        approach[1][::-1] * force,
-        retract[0] * _NANOMETRE,
-        retract[1] * force,
-        fit_z * _NANOMETRE,
-        fit_d * force,
-        record.reshape(()),
-    )
+    with np.errstate(over="ignore", invalid="ignore"):  # an absurd scale overflows; the record's flags tell
+        return (
+            approach[0][::-1] * _NANOMETRE,
+            approach[1][::-1] * force,
+            retract[0] * _NANOMETRE,
+            retract[1] * force,
+            fit_z * _NANOMETRE,
+            fit_d * force,
+            record.reshape(()),
+        )

@@ -67,8 +67,14 @@ class Directory:
     curves: dict[str, tuple[np.ndarray, np.ndarray]]
 
     def entries(self, name: str, numbers: np.ndarray) -> np.ndarray:
-        """Return the entry numbers of `name` of curves by their numbers N; −1 where a curve has none."""
+        """Return the entry numbers of `name` of curves by their numbers N; −1 where a curve has none.
+
+        An archive of one curve holds it outside ``index/``, whatever its number.
+        """
         found = np.full(len(numbers), -1, np.int64)
+        if not self.curves:
+            found[:] = self.plain.get(name, -1)
+            return found
         if name not in self.curves:
             return found
         present, entries = self.curves[name]
@@ -76,10 +82,6 @@ class Directory:
         hit = present[place] == numbers
         found[hit] = entries[place[hit]]
         return found
-
-    def single(self) -> bool:
-        """Tell whether the archive holds one curve, outside ``index/``."""
-        return not self.curves
 
 
 def directory(path: str) -> Directory:
@@ -236,7 +238,9 @@ def _wide(extra: bytes, values: list[int]) -> list[int] | None:
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, at)
         if kind == 1:
-            numbers: Iterator[int] = iter(struct.unpack_from(f"<{min(length, len(extra) - at - 4) // 8}Q", extra, at + 4))
+            numbers: Iterator[int] = iter(
+                struct.unpack_from(f"<{min(length, len(extra) - at - 4) // 8}Q", extra, at + 4)
+            )
             wide = [next(numbers, -1) if value == _FULL32 else value for value in values]
             return None if min(wide) < 0 or max(wide) >= 1 << 62 else wide
         at += 4 + length

@@ -8,19 +8,19 @@ r"""JPK (Bruker BioAFM): single force curves, force maps and QI maps, in their Z
     index/N/segments/M/channels/NAME.dat     its samples in the order of time, big-endian
     data-image.force, data-image.jpk-qi-image        maps of the instrument's software, a TIFF
 
-**Numbers.** stored → encoder → volts or metres → conversions (*distance*, *force*; *nominal*, *calibrated*), each linear,
-from the shared header where the segment refers to it by ``lcd-info.*=N``, else from the segment's own. The deflection
-stays as stored; *distance* is the deflection sensitivity, *force* after *distance* the spring constant. One that is not
-defined is missing, and never assumed. z is minus the best height channel (sensor before piezo) in the calibration that
-the file calls its default. Where the curves of a map do not share one encoder, each is converted with its own: volts
-as float32, metres as float64.
+**Numbers.** stored → encoder → volts or metres → conversions (*distance*, *force*; *nominal*, *calibrated*), all
+linear, from the shared header where the segment refers to it by ``lcd-info.*=N``, else from the segment's own. The
+deflection stays as stored; *distance* is the deflection sensitivity, *force* after *distance* the spring constant. One
+that is not defined is missing, and never assumed. z is minus the best height channel (sensor before piezo) in the
+calibration that the file calls its default. Where the curves of a map do not share one encoder, each is converted with
+its own: volts as float32, metres as float64.
 
-**Segments.** A curve may have more than two. The approach is the *extend* segment before the first *retract* one; pauses
-and what follows are left out, with a warning. The segments of a map are a setting of the map, so that those of one
-curve tell those of all; a curve that lacks one, or ends early, has fewer valid samples, down to none.
+**Segments.** A curve may have more than two. The approach is the *extend* segment before the first *retract* one; the
+pause between them and what follows are left out, with a warning. The segments of a map are a setting of the map, so
+that those of one curve tell those of all; a curve that lacks one, or ends early, has fewer valid samples, down to none.
 
-**Grid.** Curve N lies in row N // nx, counted from the bottom (from the top where the grid is reflected). Force maps go back
-and forth, QI maps always from left to right; the header tells.
+**Grid.** Curve N lies in row N // nx, counted from the bottom (from the top where the grid is reflected). Force maps
+go back and forth, QI maps always from left to right; the header tells.
 """
 
 from __future__ import annotations

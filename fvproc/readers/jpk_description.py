@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ def _direction(path: str, found: Directory, shared: Properties, curve: int, prop
 def _pair(path: str, segments: list[Segment], warnings: list[str]) -> tuple[Segment, Segment]:
     """Choose approach and retract: the last extend before the first retract after an extend, and that retract."""
     moves = [segment for segment in segments if segment.style in ("extend", "retract")]
-    for approach, retract in zip(moves, moves[1:], strict=False):
+    for approach, retract in pairwise(moves):
         if (approach.style, retract.style) == ("extend", "retract"):
             rest = [f"{s.number} ({s.style or 'unknown'})" for s in segments if s not in (approach, retract)]
             if rest:

@@ -216,9 +216,10 @@ def _places(path: str, data: bytes, octets: np.ndarray) -> np.ndarray:
     for step in (1, 2, 3):
         found &= octets[step : last + 1 + step] == _RECORD[step]
     places = np.flatnonzero(found)
-    lengths = _RECORD_BYTES + sum(
-        octets[places + at].astype(np.int64) + 256 * octets[places + at + 1].astype(np.int64) for at in (28, 30, 32)
-    )
+    lengths = np.full(len(places), _RECORD_BYTES, np.int64)
+    for at in (28, 30, 32):  # the lengths of name, extra field and comment
+        lengths += octets[places + at]
+        lengths += octets[places + at + 1].astype(np.int64) << 8
     if places[0] == 0 and (places[1:] == places[:-1] + lengths[:-1]).all() and places[-1] + lengths[-1] <= len(data):
         return places
     # a name or comment holds a signature, or the directory is damaged: walk

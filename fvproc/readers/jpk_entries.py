@@ -91,7 +91,7 @@ def _read_run(path: str, found: Directory, entries: np.ndarray) -> list[bytes | 
             f"{path}: the entry at byte {start + int(at[number])} is {how}: only stored and deflated entries can be"
             " read; pack the archive again"
         )
-    view = memoryview(octets)
+    view = octets.data
     contents: list[bytes | memoryview] = []
     columns = (begin, end, method == _DEFLATED, found.size[entries], found.crc[entries])
     for first, last, deflated, size, checksum in zip(*(column.tolist() for column in columns), strict=True):

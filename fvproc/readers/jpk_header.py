@@ -229,7 +229,7 @@ def _into(info: Properties, prefix: str, slot: str, encoder: _Linear) -> _Linear
     """Return the conversion of stored numbers into a calibration slot; None where a step to it is not defined."""
     conversions = f"{prefix}.conversion-set"
     base = info.text(f"{conversions}.conversions.base")
-    steps = []
+    steps: list[_Linear] = []
     while slot != base:
         key = f"{conversions}.conversion.{slot}"
         if info.text(f"{key}.defined") != "true" or len(steps) > 9:

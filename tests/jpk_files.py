@@ -163,7 +163,7 @@ class JpkFile:
                 for name, values in (("vDeflection", volts), (self.height, -z - NOMINAL)):
                     # as wide as the curve: the old software chose the encoder so
                     step = (np.ptp(values) / 60000 if count else 0.0) or 1e-3
-                    offset = float(values.mean()) if count else 0.0
+                    offset = float(values.min() + values.max()) / 2 if count else 0.0
                     key, where = f"channel.{name}", "data.encoder"
                     content |= self.channel(key, name, "short", "signedshort", step, offset, where, number)
                     raw.append((values - offset) / step)

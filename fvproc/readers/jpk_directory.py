@@ -151,7 +151,10 @@ def _read(path: str, size: int) -> Directory:
 def _extent(path: str, base: int, tail: bytes, file: BinaryIO) -> tuple[int, int]:
     """Return offset and length of the directory from the end record, or its ZIP64 twin."""
     at = tail.rfind(_END)
-    if at < 0 or at + 22 > len(tail):
+    # the record's last field is the length of the comment after it; a comment may hold the signature as well
+    while at >= 0 and at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little") != len(tail):
+        at = tail.rfind(_END, 0, at)
+    if at < 0:
         _refuse(path, "has no directory at its end")
     count, length, start = struct.unpack_from("<10xHII", tail, at)
     locator = tail[max(at - 20, 0) : at]

@@ -93,15 +93,17 @@ def _read_run(path: str, found: Directory, entries: np.ndarray) -> list[bytes | 
         )
     view = octets.data
     contents: list[bytes | memoryview] = []
-    columns = (begin, end, method == _DEFLATED, found.size[entries], found.crc[entries])
-    for first, last, deflated, size, checksum in zip(*(column.tolist() for column in columns), strict=True):
+    size = found.size[entries]
+    room = np.maximum(np.minimum(size, _RATIO * (end - begin) + 1), 1)  # a damaged size must not ask for gigabytes
+    columns = (begin, end, method == _DEFLATED, size, room, found.crc[entries])
+    for first, last, deflated, length, most, checksum in zip(*(column.tolist() for column in columns), strict=True):
         content: bytes | memoryview = view[first:last]
         if deflated:
             try:
-                content = zlib.decompress(content, -zlib.MAX_WBITS, min(size, _RATIO * (last - first) + 1) or 1)
+                content = zlib.decompress(content, -zlib.MAX_WBITS, most)
             except zlib.error as error:
                 _refuse(path, start + first, f"cannot be decompressed ({error})")
-        if len(content) != size or zlib.crc32(content) != checksum:
+        if len(content) != length or zlib.crc32(content) != checksum:
             _refuse(path, start + first, "does not have the content that its checksum stands for")
         contents.append(content)
     return contents

@@ -109,7 +109,7 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = fv.Recipe(tip=fv.Tip.sphere(radius=30e-9), poisson_ratio=0.3)
     print(
-        f"{arguments.size}² curves, 2 × {arguments.samples} int32 samples, two channels, median of {arguments.rounds}\n"
+        f"{arguments.size}² curves, 2 × {arguments.samples} int32 samples, two channels, best of {arguments.rounds}\n"
     )
     columns = (
         "entries are, MB, opening s, reading s, decompressing alone s, threads, process s, of all cores s, curves/s"

@@ -201,6 +201,7 @@ def test_a_curve_without_both_branches_is_refused(tmp_path: Path, styles: tuple)
 @pytest.mark.parametrize("headers", ["shared", "own"])
 def test_missing_curves_have_no_valid_samples(tmp_path: Path, headers: str) -> None:
     volume = made(tmp_path, headers=headers, missing=frozenset({0, 4}))
+    assert volume.warnings == ("2 of the 6 curves of the grid are not in the file",)
     for branch in ("approach", "retract"):
         valid = physical(volume, everything(volume), branch)[2]
         np.testing.assert_array_equal(valid, [0, 256, 256, 256, 0, 256])

@@ -28,7 +28,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from fvproc.readers.jpk_description import Layout, branches, calibration, facts, grid, sample_curve
+from fvproc.readers.jpk_description import Layout, branches, calibration, facts, grid, note_missing, sample_curve
 from fvproc.readers.jpk_directory import directory
 from fvproc.readers.jpk_entries import read_entry
 from fvproc.readers.jpk_header import parse
@@ -72,6 +72,7 @@ def open(path: str) -> ForceVolume:
     number, segments = sample_curve(path, found, shared)
     frame = grid(header, found, layout, warnings)
     approach, retract = branches(path, found, shared, number, segments, layout, warnings)
+    note_missing(found, frame, layout, warnings)
     digest = hashlib.sha256(content + shared_content)
     for segment in segments:
         digest.update(repr(sorted(segment.properties.values.items())).encode())

@@ -265,6 +265,14 @@ def grid(header: Properties, found: Directory, layout: Layout, warnings: list[st
     return Grid(ny, nx, size_y=height or None, size_x=width or None, rotation=rotation)
 
 
+def note_missing(found: Directory, frame: Grid, layout: Layout, warnings: list[str]) -> None:
+    """Warn of curves that the file does not hold: they come out flagged, which a name or a thumbnail does not tell."""
+    if found.curves:
+        missing = frame.curves - len(found.curves[str(layout["approach deflection"])][0])
+        if missing:
+            warnings.append(f"{missing} of the {frame.curves} curves of the grid are not in the file")
+
+
 def _count(header: Properties, key: str) -> int:
     value = header.number(key)
     if value is None or value < 1 or value != int(value) or value > 65536:

@@ -68,7 +68,7 @@ class Properties:
 def parse(path: str, entry: str, content: bytes | memoryview) -> Properties:
     """Read properties: Latin-1, ``key=value``, ``#`` and ``!`` for comments, ``\\:`` for a colon."""
     values = {}
-    for line in bytes(content).decode("latin-1").splitlines():
+    for line in bytes(content).decode("latin-1").split("\n"):
         key, separator, value = line.partition("=")
         if separator and line[0] not in "#!":
             values[key.strip()] = value.replace("\\:", ":").replace("\\=", "=")

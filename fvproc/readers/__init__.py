@@ -18,8 +18,12 @@ from fvproc.volume import ForceVolume, RawTile, Tile, VendorMap
 GROUP = "fvproc.readers"  # entry-point group: one module (or object) per format
 
 # The formats that come with fvproc work even where the package's entry points are not installed. The order is that of
-# asking: nanoscope needs no h5py.
-_BUILT_IN = {"nanoscope": "fvproc.readers.nanoscope", "curves": "fvproc.readers.curves"}
+# asking: nanoscope and jpk need no h5py.
+_BUILT_IN = {
+    "nanoscope": "fvproc.readers.nanoscope",
+    "jpk": "fvproc.readers.jpk",
+    "curves": "fvproc.readers.curves",
+}
 
 _HEAD_BYTES = 4096
 

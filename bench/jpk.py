@@ -1,0 +1,144 @@
+"""A JPK QI map: how long opening, reading and a whole process take, beside what decompressing alone costs.
+
+    python bench/jpk.py [--size 128] [--samples 256] [--threads 1 2] [--folder DIR]
+
+The map is simulated, 916 MPa with noise, and written as an archive of six entries a curve (two segments with header,
+deflection and measured height) by the writer of the tests. `decompressing alone` is `zlib.decompress` of the entries
+that are read, one thread, from memory. Opening is in a new process each time, past the import.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import fvproc as fv
+from fvproc import readers, schedule, simulate
+from fvproc.volume import Tile
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from jpk_files import JpkFile
+
+OPEN = """
+import sys, time
+from fvproc import readers
+readers.formats()
+start = time.perf_counter()
+readers.open_volume(sys.argv[1])
+print(time.perf_counter() - start)
+"""
+
+
+def write(path: Path, size: int, samples: int, compression: int) -> None:
+    """Write a map of size × size curves of the simulated kind."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "curves.h5"
+        simulate.write_map(source, ny=size, nx=size, samples=samples, modulus=916e6, adhesion=4e-9)
+        volume = fv.open(source)
+        raw = readers.read_tile(volume, Tile(0, size * size))
+    sensitivity = 5e-8
+    branches = []
+    for name in ("approach", "retract"):
+        branch = getattr(raw, name)
+        (scale, offset), (z_scale, z_offset) = volume.deflection_scale(name), volume.z_scale(name)
+        z = np.broadcast_to(branch.z, branch.deflection.shape)
+        branches.append((branch.deflection, scale / sensitivity, offset / sensitivity, z, z_scale, z_offset))
+    # a real height sensor is noisy: without it the heights would deflate to nothing
+    generator = np.random.default_rng(0)
+
+    def volts(number: int, segment: int, count: int) -> np.ndarray:
+        values, scale, offset = branches[segment][:3]
+        return values[number] * scale + offset + generator.uniform(-0.5, 0.5, count) * scale
+
+    def z(number: int, segment: int, count: int) -> np.ndarray:
+        values, scale, offset = branches[segment][3:]
+        return values[number] * scale + offset + generator.normal(0.0, 2e-12, count)
+
+    JpkFile(
+        ny=size,
+        nx=size,
+        samples=(samples, samples),
+        spring_constant=repr(volume.calibration.spring_constant.value),
+        sensitivity=repr(sensitivity),
+        compression=compression,
+        deflection=volts,
+        z=z,
+    ).write(path)
+
+
+def timed(function: Callable[[], object], rounds: int) -> float:
+    """Return the least seconds of a call: what others on the machine take away only adds."""
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def decompressing(path: Path) -> float:
+    """Return the seconds that zlib takes for the entries that are read."""
+    with zipfile.ZipFile(path) as archive:
+        wanted = [entry for entry in archive.infolist() if entry.filename.endswith(".dat")]
+    if wanted[0].compress_type == zipfile.ZIP_STORED:
+        return 0.0
+    content = path.read_bytes()
+    pieces = []
+    for entry in wanted:
+        begin = entry.header_offset + 30 + len(entry.filename.encode())
+        pieces.append((content[begin : begin + entry.compress_size], entry.file_size))
+    return timed(lambda: [zlib.decompress(piece, -15, size) for piece, size in pieces], 3)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=128, help="pixels along an edge")
+    parser.add_argument("--samples", type=int, default=256, help="per branch")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    arguments = parser.parse_args()
+    recipe = fv.Recipe(tip=fv.Tip.sphere(radius=30e-9), poisson_ratio=0.3)
+    print(
+        f"{arguments.size}² curves, 2 × {arguments.samples} int32 samples, two channels, best of {arguments.rounds}\n"
+    )
+    columns = (
+        "entries are, MB, opening s, reading s, decompressing alone s, threads, process s, of all cores s, curves/s"
+    )
+    print("| " + columns.replace(", ", " | ") + " |")
+    print("|---" * 9 + "|")
+    for compression, word in ((zipfile.ZIP_DEFLATED, "deflated"), (zipfile.ZIP_STORED, "stored")):
+        path = arguments.folder / "bench.jpk-qi-data"
+        write(path, arguments.size, arguments.samples, compression)
+        opening = min(
+            float(subprocess.run([sys.executable, "-c", OPEN, str(path)], capture_output=True, check=True).stdout)
+            for _ in range(arguments.rounds)
+        )
+        volume = fv.open(path)
+        tiles = schedule.cut(volume)
+        reading = timed(lambda v=volume, t=tiles: [readers.read_tile(v, tile) for tile in t], arguments.rounds)
+        alone = decompressing(path)
+        for threads in arguments.threads:
+            start = time.process_time()
+            seconds = timed(lambda v=volume, n=threads: fv.process(v, recipe, threads=n), arguments.rounds)
+            busy = (time.process_time() - start) / arguments.rounds
+            megabytes = path.stat().st_size / 1e6
+            print(
+                f"| {word} | {megabytes:.0f} | {opening:.2f} | {reading:.2f} | {alone:.2f} | {threads} | {seconds:.2f}"
+                f" | {busy:.2f} | {arguments.size**2 / seconds:,.0f} |",
+                flush=True,
+            )
+        path.unlink()
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,17 +123,6 @@ def attraction(d: Array, noise: float) -> tuple[float, int, int]:
     return -float(d[first : lowest + 1].mean()), lowest, lowest + 1 + pulled
 
 
-@dataclass(frozen=True, slots=True)
-class LocalFit:
-    """z0 and its standard error, nm; B; Σ residual² and number of samples in contact."""
-
-    z0: float
-    std: float
-    compliance: float
-    squares: float
-    touching: int
-
-
 def least_squares(
     z: Array,
     d: Array,
@@ -146,7 +135,7 @@ def least_squares(
     free_pull: bool = False,
     baseline_order: int = -1,
     steps: int = 12,
-) -> LocalFit | None:
+) -> ContactPoint:
     """Gauss-Newton on Σ (d − q(z) + a − offset − tilt·z)², q + B·q^(1/m) = z − z0 + a, from the contact point `z0`.
 
     Parameters
@@ -173,8 +162,9 @@ def least_squares(
 
     Returns
     -------
-    LocalFit or None
-        None where it leaves the samples or the normal equations are singular.
+    ContactPoint
+        Its error is that of the inverse normal matrix times the residuals' variance, or that of those in contact where
+        it is plainly larger. Not found where z0 leaves the samples or the normal equations are singular.
 
     Notes
     -----
@@ -208,7 +198,7 @@ def least_squares(
         jacobian = np.stack([-s, -g * s, np.where(touching, s - 1.0, 0.0), ones, zeta], 1)[:, free]
         scale = np.sqrt(np.sum(jacobian**2, 0))
         if not np.all(scale > 0.0):
-            return None
+            return NOT_FOUND
         jacobian = jacobian / scale
         normal, right = jacobian.T @ jacobian, jacobian.T @ residual
         normal[0, 0] += (weight / scale[0]) ** 2
@@ -217,7 +207,7 @@ def least_squares(
         try:
             inverse = np.linalg.inv(normal)
         except np.linalg.LinAlgError:
-            return None
+            return NOT_FOUND
         change = inverse @ right
         if compliance * scale[1] + change[1] < 0.0:
             held = np.delete(np.arange(len(change)), 1)
@@ -226,29 +216,36 @@ def least_squares(
         theta[free] += change / scale
         variance = noise * noise * float(inverse[0, 0]) / float(scale[0]) ** 2
         if not (z[-1] < theta[0] < z[0] and variance > 0.0):
-            return None
+            return NOT_FOUND
         if (change[0] / scale[0]) ** 2 < 1e-4 * variance:
             break
-    squares = float(residual[touching] @ residual[touching])
-    return LocalFit(float(theta[0]), math.sqrt(variance), float(theta[1]), squares, int(touching.sum()))
+    # the residuals tell the noise better than a short baseline, and those in contact whether the law holds
+    pooled = float(residual @ residual) / max(len(z) - int(free.sum()), 1)
+    degrees = int(touching.sum()) - 3
+    own = float(residual[touching] @ residual[touching]) / degrees if degrees > 0 else 0.0
+    if own > pooled * (1.0 + 4.0 * math.sqrt(2.0 / max(degrees, 1))):
+        pooled = own
+    if len(z) > int(free.sum()):
+        variance *= pooled / (noise * noise)
+    return ContactPoint(float(theta[0]), math.sqrt(variance), int(np.count_nonzero(z > theta[0])))
 
 
 def carried_back(
-    z: Array, d: Array, noise: float, window: int, exponent: float, order: int, raw: ContactPoint
+    z: Array, d: Array, noise: float, window: int, exponent: float, order: int, detected: ContactPoint
 ) -> ContactPoint:
-    """Fit the contact from `window` samples before `raw.sample` on, and the baseline beyond; `raw` where that fails.
+    """Fit the contact from `window` samples before the one detected on, and the baseline beyond.
 
     The samples beyond keep the selection out: the last sample above a level is too high, the first one below too low.
     """
-    start = max(raw.sample - window, 0)
+    start = max(detected.sample - window, 0)
     pull, lowest, quiet = attraction(d, noise)
     stop = len(d)
     kept = np.arange(start, stop)
     if pull > 0.0 and lowest > start:
         stop = lowest + 1 - start
         kept = np.r_[start : lowest + 1, quiet : len(d)]
-    fit = least_squares(z[kept], d[kept], noise, stop, raw.position, exponent, pull=pull, baseline_order=order)
-    return raw if fit is None else ContactPoint(fit.z0, fit.std, raw.sample)
+    fit = least_squares(z[kept], d[kept], noise, stop, detected.position, exponent, pull=pull, baseline_order=order)
+    return replace(fit, sample=detected.sample) if fit.found else NOT_FOUND
 
 
 def local_slope(z: Array, d: Array, window: int) -> tuple[Array, Array, Array]:
@@ -290,7 +287,7 @@ def between(z: Array, at: int, shift: float) -> float:
     return float(z[at] + abs(shift) * (z[neighbour] - z[at]))
 
 
-def best_break(z: Array, d: Array, first: int, last: int) -> tuple[int, float, float]:
+def best_break(z: Array, d: Array, first: int, last: int) -> int:
     """Return the break b in [first, last] with the least Σ over i < b of (d − αx − γx²)² + Σ over i >= b of d².
 
     Parameters
@@ -302,18 +299,15 @@ def best_break(z: Array, d: Array, first: int, last: int) -> tuple[int, float, f
 
     Returns
     -------
-    at : int
-        The sample.
-    shift : float
-        Of the minimum from there, by a parabola through the costs of three breaks, in samples.
-    bend : float
-        Minus the second derivative of the cost in samples, nm²; 0 where the minimum lies at an end.
+    int
+        The sample b.
 
     Notes
     -----
     x = z − z_b. The parabola stands for every exponent between 1 (rigid) and 2 (soft cone). Its normal equations at
     any break follow from running sums of z^p and d·z^p by a shift of the origin: one pass, whatever the number of
-    breaks; Lin, Dimitriadis & Horkay (J. Biomech. Eng. 129 (2007) 430) fit at each break anew.
+    breaks; Lin, Dimitriadis & Horkay (J. Biomech. Eng. 129 (2007) 430) fit at each break anew. As the parabola is not
+    the contact's law, the break of a curve far above the noise is one of those in contact rather than the first one.
     """
     x = (z[: last + 1] - z[0]) / (z[0] - z[last])
     dd = d[: last + 1]
@@ -332,8 +326,4 @@ def best_break(z: Array, d: Array, first: int, last: int) -> tuple[int, float, f
     gamma = np.where(alpha < 0.0, t2 / np.maximum(s4, 1e-300), gamma)
     alpha = np.maximum(alpha, 0.0)
     explained = np.where(usable, alpha * t1 + gamma * t2, -np.inf)
-    at = int(np.argmax(explained))
-    shift = bend = 0.0
-    if 0 < at < len(explained) - 1 and np.all(np.isfinite(explained[at - 1 : at + 2])):
-        shift, bend = peak_of_three(*(float(value) for value in explained[at - 1 : at + 2]))
-    return first + at, shift, bend
+    return first + int(np.argmax(explained))

@@ -77,7 +77,7 @@ def threshold(
     Returns
     -------
     ContactPoint
-        Not found where no sample lies below the level, or the branch does not rise above it at its end.
+        Not found where no sample lies below the level or none above it, or the fit leaves the samples.
     """
     start = int(np.argmax(d))
     i = first_below(d, level * noise, start)
@@ -118,7 +118,7 @@ def gradient(
     Returns
     -------
     ContactPoint
-        Not found where the slope never falls below the level, or does not rise above it.
+        Not found where the slope never falls below the level or never rises above it, or the fit leaves the samples.
     """
     n, size = len(z), window_of(len(z), window)
     centre, slope, spread = local_slope(z, d, size)
@@ -169,7 +169,8 @@ def ratio_of_variances(
     Returns
     -------
     ContactPoint
-        Not found where the samples ahead of the maximum are within `SIGNIFICANT` σ of noise alone.
+        Not found where the samples ahead of the maximum are within `SIGNIFICANT` σ of noise alone, or the fit leaves
+        the samples.
     """
     n, size = len(z), window_of(len(z), window)
     sums = np.zeros((2, n + 1))
@@ -198,7 +199,6 @@ def piecewise(
     *,
     exponent: float = 1.5,
     baseline_order: int = 1,
-    extrapolate: bool = True,
 ) -> ContactPoint:
     """Line, then line plus contact: least squares over every break, then Gauss and Newton on the contact's own law.
 
@@ -210,29 +210,18 @@ def piecewise(
     ----------
     z, d, noise, exponent, baseline_order
         As for `threshold`.
-    extrapolate : bool
-        False for the bare break, refined by a parabola through the costs of three breaks, and its standard error from
-        the curvature of the cost (that of the parabola's law, not of the contact's).
 
     Returns
     -------
     ContactPoint
-        Its standard error is that of the inverse normal matrix times the larger of the noise's variance and the
-        contact residual's, where the latter is plainly larger. Not found where no sample rises above `SIGNIFICANT` σ
-        or too few samples lie on either side of the contact.
+        Not found where no sample rises above `SIGNIFICANT` σ or too few samples lie on either side of the contact.
     """
     n, start = len(z), int(np.argmax(d))
     if not d[start] > SIGNIFICANT * noise or n < 4 * FEWEST:
         return NOT_FOUND
     pull, lowest, quiet = attraction(d, noise)
     first = max(first_below(d, 10.0 * noise, start), FEWEST)
-    at, shift, bend = best_break(z, d, first, n - FEWEST) if first < n - FEWEST else (0, 0.0, 0.0)
-    if not extrapolate:
-        if not bend < 0.0:
-            return NOT_FOUND
-        step = 0.5 * float(z[at - 1] - z[at + 1])
-        return ContactPoint(between(z, at, shift), noise * math.sqrt(-2.0 / bend) * step, at)
-    fit = None
+    fit = NOT_FOUND
     if pull > 0.0 and lowest > FEWEST and quiet < n - FEWEST:
         kept = np.r_[: lowest + 1, quiet:n]
         fit = least_squares(
@@ -246,16 +235,10 @@ def piecewise(
             free_pull=True,
             baseline_order=baseline_order,
         )
-    if fit is None and at > 0:
+    if not fit.found and first < n - FEWEST:
+        at = best_break(z, d, first, n - FEWEST)
         fit = least_squares(z, d, noise, n, float(z[at]), exponent, baseline_order=baseline_order)
-    if fit is None:
-        return NOT_FOUND
-    std, degrees = fit.std, fit.touching - 3
-    if degrees > 0:
-        own = fit.squares / degrees / noise**2
-        if own > 1.0 + 4.0 * math.sqrt(2.0 / degrees):
-            std *= math.sqrt(own)
-    return ContactPoint(fit.z0, std, int(np.count_nonzero(z > fit.z0)))
+    return fit
 
 
 METHODS: dict[str, Callable[..., ContactPoint]] = {

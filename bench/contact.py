@@ -222,17 +222,16 @@ def real_curves(folder: Path) -> dict[str, reference.Branch]:
 
 
 def print_real(folder: Path, methods: dict[str, Method]) -> None:
-    """Print where each method sees the contact of each real curve: samples from the start of the approach."""
+    """Print where each method sees the contact: samples from the start of the approach, nm before the turning point."""
     print("| curve | samples | noise nm | " + " | ".join(methods) + " |")
     print("|---" * (3 + len(methods)) + "|")
     for name, branch in real_curves(folder).items():
         cells = []
         for method in methods.values():
             point = method(branch)
-            index = int(np.count_nonzero(branch.z <= point.position)) if point.found else None
-            cells.append(
-                "—" if index is None else f"{index} ({point.position - branch.z[0]:+.1f} ± {point.std:.2f} nm)"
-            )
+            index = int(np.count_nonzero(branch.z <= point.position))
+            depth = branch.z[0] - point.position
+            cells.append(f"{index} ({depth:.1f} ± {point.std:.2f} nm)" if point.found else "—")
         print(f"| {name} | {branch.n} | {branch.noise:.3f} | " + " | ".join(cells) + " |")
 
 

@@ -111,7 +111,8 @@ def gradient(
     z, d, noise, window, exponent, baseline_order
         As for `threshold`; the window is that of the slope.
     level : float
-        In standard errors of the slope.
+        In standard errors of the slope, or root mean squares of the slopes of the farthest quarter where these are
+        larger.
     extrapolate : bool
         False for the bare crossing of the level by the slope, by linear interpolation between centres of windows.
 
@@ -125,6 +126,9 @@ def gradient(
     significance = slope * np.sqrt(spread) / noise
     # from where it is largest: at the turning point of a sine z stands still, and the slope says nothing
     start = int(np.argmax(significance))
+    # drift and correlated noise bend a baseline more than white noise does: its farthest quarter tells how much
+    far = significance[-max(len(slope) // 4, 1) :]
+    level = level * max(math.sqrt(float(np.mean(far * far))), 1.0)
     at = first_below(significance, level, start)
     if at in (start, len(slope)):
         return NOT_FOUND
@@ -238,6 +242,10 @@ def piecewise(
     if not fit.found and first < n - FEWEST:
         at = best_break(z, d, first, n - FEWEST)
         fit = least_squares(z, d, noise, n, float(z[at]), exponent, baseline_order=baseline_order)
+    if not fit.found:
+        # a baseline that errs by many σ hides the break; half of the peak is surely in contact
+        half = min(max(first_below(d, 0.5 * float(d[start]), start), FEWEST), n - FEWEST)
+        fit = least_squares(z, d, noise, n, float(z[half]), exponent, baseline_order=baseline_order)
     return fit
 
 

@@ -173,8 +173,8 @@ def ratio_of_variances(
     Returns
     -------
     ContactPoint
-        Not found where the samples ahead of the maximum are within `SIGNIFICANT` σ of noise alone, or the fit leaves
-        the samples.
+        Not found where the samples ahead of the maximum are within `SIGNIFICANT` σ of noise alone, no sample lies
+        below it, or the fit leaves the samples.
     """
     n, size = len(z), window_of(len(z), window)
     sums = np.zeros((2, n + 1))
@@ -185,6 +185,8 @@ def ratio_of_variances(
     at = int(np.argmax(ratio))
     # Σd² of noise alone follows χ²; its quantile by Wilson and Hilferty
     part = 2.0 / (9.0 * size)
+    if first_below(d, SIGNIFICANT * noise, int(np.argmax(d))) == n:
+        return NOT_FOUND
     if not float(second[at]) > size * (1.0 - part + SIGNIFICANT * math.sqrt(part)) ** 3 * noise * noise:
         return NOT_FOUND
     shift = 0.0
@@ -218,10 +220,10 @@ def piecewise(
     Returns
     -------
     ContactPoint
-        Not found where no sample rises above `SIGNIFICANT` σ or too few samples lie on either side of the contact.
+        Not found where no sample rises above `SIGNIFICANT` σ, none lies below it, or the fit leaves the samples.
     """
     n, start = len(z), int(np.argmax(d))
-    if not d[start] > SIGNIFICANT * noise or n < 4 * FEWEST:
+    if not d[start] > SIGNIFICANT * noise or first_below(d, SIGNIFICANT * noise, start) == n or n < 4 * FEWEST:
         return NOT_FOUND
     pull, lowest, quiet = attraction(d, noise)
     first = max(first_below(d, 10.0 * noise, start), FEWEST)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fvproc.errors import FvprocError
+
 Array = NDArray[np.float64]
 
 SIGNIFICANT = 5.0
@@ -41,6 +43,25 @@ class ContactPoint:
 
 
 NOT_FOUND = ContactPoint()
+
+
+def usable(z: Array, d: Array, noise: float, exponent: float) -> bool:
+    """Return whether a branch has samples enough and a way; refuse arguments that no branch can have.
+
+    Raises
+    ------
+    FvprocError
+        Shapes that do not go together, a noise that is not positive, an exponent of no contact model.
+    """
+    if z.ndim != 1:
+        raise FvprocError(f"z has shape {z.shape}: give one branch, (n,)")
+    if d.shape != z.shape:
+        raise FvprocError(f"d has shape {d.shape}, z {z.shape}: give one deflection for each position")
+    if not 0.0 < noise < math.inf:
+        raise FvprocError(f"noise = {noise}: give the standard deviation of d in nm, above 0")
+    if exponent not in (1.5, 2.0):
+        raise FvprocError(f"exponent = {exponent}: choose from 1.5 (sphere), 2.0 (cone)")
+    return len(z) >= 4 * FEWEST and bool(z[0] > z[-1])
 
 
 def window_of(samples: int, window: float) -> int:

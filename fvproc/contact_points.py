@@ -37,6 +37,7 @@ from fvproc.contact_parts import (
     least_squares,
     local_slope,
     peak_of_three,
+    usable,
     window_of,
 )
 
@@ -78,13 +79,21 @@ def threshold(
     -------
     ContactPoint
         Not found where no sample lies below the level or none above it, or the fit leaves the samples.
+
+    Raises
+    ------
+    FvprocError
+        As `usable` of `contact_parts`: shapes, noise or exponent that no branch can have.
     """
+    if not usable(z, d, noise, exponent):
+        return NOT_FOUND
     start = int(np.argmax(d))
     i = first_below(d, level * noise, start)
     if i >= len(d) or i == start:
         return NOT_FOUND
-    slope = (d[i - 1] - d[i]) / (z[i - 1] - z[i])
-    raw = ContactPoint(float(z[i] + (level * noise - d[i]) / slope), float(noise / slope), i)
+    part = float((level * noise - d[i]) / (d[i - 1] - d[i]))
+    step = max(float(z[i - 1] - z[i]), 0.0)
+    raw = ContactPoint(float(z[i]) + part * step, noise * step / float(d[i - 1] - d[i]), i)
     if not extrapolate:
         return raw
     return carried_back(z, d, noise, window_of(len(z), window), exponent, baseline_order, raw)
@@ -121,6 +130,8 @@ def gradient(
     ContactPoint
         Not found where the slope never falls below the level or never rises above it, or the fit leaves the samples.
     """
+    if not usable(z, d, noise, exponent):
+        return NOT_FOUND
     n, size = len(z), window_of(len(z), window)
     centre, slope, spread = local_slope(z, d, size)
     significance = slope * np.sqrt(spread) / noise
@@ -133,7 +144,7 @@ def gradient(
     if at in (start, len(slope)):
         return NOT_FOUND
     part = (significance[at - 1] - level) / (significance[at - 1] - significance[at])
-    steepness = (slope[at - 1] - slope[at]) / (centre[at - 1] - centre[at])
+    steepness = (slope[at - 1] - slope[at]) / max(float(centre[at - 1] - centre[at]), 1e-300)
     position = float(centre[at - 1] + part * (centre[at] - centre[at - 1]))
     error = float(noise / math.sqrt(spread[at]) / steepness) if steepness > 0 else math.nan
     raw = ContactPoint(position, error, min(at + size // 2, n))
@@ -176,6 +187,8 @@ def ratio_of_variances(
         Not found where the samples ahead of the maximum are within `SIGNIFICANT` σ of noise alone, no sample lies
         below it, or the fit leaves the samples.
     """
+    if not usable(z, d, noise, exponent):
+        return NOT_FOUND
     n, size = len(z), window_of(len(z), window)
     sums = np.zeros((2, n + 1))
     np.cumsum(np.stack([d, d * d]), axis=1, out=sums[:, 1:])
@@ -222,8 +235,10 @@ def piecewise(
     ContactPoint
         Not found where no sample rises above `SIGNIFICANT` σ, none lies below it, or the fit leaves the samples.
     """
+    if not usable(z, d, noise, exponent):
+        return NOT_FOUND
     n, start = len(z), int(np.argmax(d))
-    if not d[start] > SIGNIFICANT * noise or first_below(d, SIGNIFICANT * noise, start) == n or n < 4 * FEWEST:
+    if not d[start] > SIGNIFICANT * noise or first_below(d, SIGNIFICANT * noise, start) == n:
         return NOT_FOUND
     pull, lowest, quiet = attraction(d, noise)
     first = max(first_below(d, 10.0 * noise, start), FEWEST)

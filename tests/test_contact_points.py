@@ -10,6 +10,7 @@ from simulated import CASES, Case
 from fvproc import simulate
 from fvproc.contact_parts import FEWEST, best_break, local_slope, window_of
 from fvproc.contact_points import METHODS, gradient, piecewise, ratio_of_variances, threshold
+from fvproc.errors import FvprocError
 
 CURVES = 150
 methods = pytest.mark.parametrize("name", METHODS)
@@ -46,11 +47,10 @@ def bound(case: Case, z: np.ndarray, z0: np.ndarray, sigma: float) -> float:
     variances = []
     h = 1e-4
     for point in z0:
-        by_z0 = (
-            simulate.load_at(compliance, z - point - h, 1.5) - simulate.load_at(compliance, z - point + h, 1.5)
-        ) / h
+        nearer, farther = (simulate.load_at(compliance, z - point + shift, 1.5) for shift in (-h, h))
         softer, stiffer = (simulate.load_at(compliance * part, z - point, 1.5) for part in (1 + h, 1 - h))
-        jacobian = np.stack([0.5 * by_z0, (softer - stiffer) / h, np.ones_like(z), z - z.mean()], 1)
+        jacobian = np.stack([nearer - farther, softer - stiffer, np.ones_like(z), z - z.mean()], 1)
+        jacobian[:, :2] /= 2 * h
         variances.append(np.linalg.inv(jacobian.T @ jacobian)[0, 0])
     return float(sigma * np.sqrt(np.mean(variances)))
 
@@ -200,6 +200,39 @@ def test_no_contact_is_not_found(name):
 def test_a_branch_that_is_all_contact_is_not_found(name):
     z = np.linspace(100.0, 60.0, 128)
     assert not METHODS[name](z, z - 50.0, 0.02).found
+
+
+@methods
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"d": np.zeros(99)}, r"d has shape \(99,\)"),
+        ({"z": np.zeros((2, 100))}, r"z has shape \(2, 100\)"),
+        ({"noise": 0.0}, r"noise = 0\.0"),
+        ({"noise": float("nan")}, "noise = nan"),
+        ({"exponent": 1.0}, r"exponent = 1\.0"),
+    ],
+)
+def test_a_bad_request_is_refused_with_the_remedy(name, change, said):
+    good = {"z": np.linspace(100.0, 0.0, 100), "d": np.zeros(100), "noise": 0.02}
+    with pytest.raises(FvprocError, match=said):
+        METHODS[name](**{**good, **change})
+
+
+@methods
+@pytest.mark.parametrize("samples", [3, 12, 19])
+def test_a_short_or_standing_branch_has_no_contact(name, samples):
+    z = np.linspace(100.0, 0.0, samples)
+    assert not METHODS[name](z, np.maximum(z - 50.0, 0.0), 0.02).found
+    assert not METHODS[name](np.full(100, 5.0), np.linspace(1.0, 0.0, 100), 0.02).found
+
+
+@methods
+def test_steps_of_z_that_stand_still_do_no_harm(name):
+    z, d, _ = approaches(CASES["916 MPa"], 5)
+    for row in d:
+        once, twice = METHODS[name](z, row, 0.02), METHODS[name](np.repeat(z, 2), np.repeat(row, 2), 0.02)
+        assert abs(once.position - twice.position) < 2 * once.std
 
 
 def test_window_in_samples_or_as_a_part():

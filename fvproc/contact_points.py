@@ -243,7 +243,7 @@ def piecewise(
     pull, lowest, quiet = attraction(d, noise)
     first = max(first_below(d, 10.0 * noise, start), FEWEST)
     fit = NOT_FOUND
-    if pull > 0.0 and lowest > FEWEST and quiet < n - FEWEST:
+    if pull > 0.0 and lowest >= 3 and quiet < n - FEWEST:
         kept = np.r_[: lowest + 1, quiet:n]
         fit = least_squares(
             z[kept],

@@ -121,7 +121,8 @@ def attraction(d: Array, noise: float) -> tuple[float, int, int]:
     pull : float
         Depth of the dip beyond the first zero crossing, nm: the mean of its lowest sample and the neighbours on the
         side of the surface that lie within two σ of it. 0 where it does not stand `SIGNIFICANT` σ out of the noise, or
-        has not gone back by half within a sixteenth of the branch: a drift rather than a jump to contact.
+        has not gone back by half within a sixteenth of the branch (a drift rather than a jump to contact), or a sample
+        between it and the zero crossing stands 3 σ above zero (ringing: a contact falls all the way).
     lowest : int
         Lowest sample; the zero crossing where there is no dip.
     quiet : int
@@ -135,7 +136,8 @@ def attraction(d: Array, noise: float) -> tuple[float, int, int]:
     lowest = zero + int(np.argmin(d[zero:]))
     depth = -float(d[lowest])
     recovery = d[lowest + 1 : lowest + 1 + max(len(d) // 16, 8)]
-    if depth < SIGNIFICANT * noise or not np.any(recovery > -0.5 * depth):
+    ringing = np.any(d[zero:lowest] > 3.0 * noise)
+    if depth < SIGNIFICANT * noise or ringing or not np.any(recovery > -0.5 * depth):
         return 0.0, zero, zero
     first = lowest
     while first > zero and lowest - first < 2 and d[first - 1] < -depth + 2.0 * noise:

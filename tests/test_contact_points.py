@@ -8,7 +8,7 @@ from real_data import real_file
 from simulated import CASES, Case
 
 from fvproc import simulate
-from fvproc.contact_parts import FEWEST, best_break, local_slope, window_of
+from fvproc.contact_parts import FEWEST, attraction, best_break, local_slope, window_of
 from fvproc.contact_points import METHODS, gradient, piecewise, ratio_of_variances, threshold
 from fvproc.errors import FvprocError
 
@@ -183,6 +183,22 @@ def test_attraction_makes_the_others_late_by_less_than_to_zero_force(detector, m
     crossing = np.array([z[np.flatnonzero(row < 0)[0]] for row in d])
     assert np.mean((positions > z0 - 0.1)[found]) > 0.95
     assert np.mean((positions < crossing + 0.3)[found]) > 0.95
+
+
+def test_a_dip_is_told_from_drift_and_ringing():
+    z, d, _ = approaches(CASES["916 MPa"], 1, attraction=True, sigma=1e-6)
+    pull, lowest, quiet = attraction(d[0], 0.02)
+    assert pull == pytest.approx(-d[0].min(), abs=0.03)
+    assert d[0, lowest] == d[0].min()
+    assert lowest < quiet <= lowest + 1 + 8
+    z, d, _ = approaches(CASES["916 MPa"], 1, sigma=1e-6)
+    contact = int(np.flatnonzero(d[0] < 1e-3)[0])
+    drift, ringing = d[0].copy(), d[0].copy()
+    drift[contact:] -= 0.5 * np.sin(np.linspace(0.0, np.pi, len(z) - contact))
+    ringing[contact:] += 0.5 * np.sin(2.5 * np.arange(len(z) - contact)) * np.exp(-np.arange(len(z) - contact) / 40)
+    for spoiled in (drift, ringing):
+        assert spoiled[contact:].min() < -0.3
+        assert attraction(spoiled, 0.02)[0] == 0.0
 
 
 @methods

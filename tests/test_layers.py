@@ -20,7 +20,7 @@ FLOORS = [
     {"errors", "quantities"},
     {"volume"},
     {"recipe"},
-    {"_core", "reference", "maps"},
+    {"_core", "reference", "maps", "contact_parts", "contact_points"},
     {"readers", "provenance"},
     {"simulate", "engine", "writers"},
     {"schedule", "report", "truth", "options"},

@@ -1,10 +1,10 @@
-/* Vectors of two kinds: `lanes`, the same number of eight curves; `wide`, sixteen neighbouring samples of one curve.
+/* Vectors of two kinds: `lanes`, the same number of several curves; `wide`, neighbouring samples of one curve.
  *
+ * Both are as wide as a register: 64 bytes (8 curves, 16 samples) with AVX-512, 32 with AVX2, 16 with SSE2 and NEON;
+ * a compiler without vector types takes one curve, and one sample, at a time. The results are the same for all.
  * Arithmetic on lanes is that of each curve alone: no lane ever sees another, so a record does not depend on which
- * curves happen to be fitted beside it, and every width of vector register gives the same bits (setup.py switches
- * contraction to fused multiply-add off). gcc and clang compile this to SSE2, NEON, AVX2 or AVX-512 as the flags say;
- * a compiler without vector types takes one curve, and one sample, at a time, with the same results: sums over samples
- * are kept as sixteen partial sums, sample i in number i mod 16, whatever the width.
+ * curves happen to be fitted beside it. Sums over samples are kept as sixteen partial sums, sample i in number
+ * i mod 16, whatever the width. Contraction to fused multiply-add is switched off (setup.py).
  */
 #ifndef FVPROC_LANES_H
 #define FVPROC_LANES_H
@@ -15,13 +15,29 @@
 
 #if defined(__GNUC__) || defined(__clang__)
 
-#define FVPROC_LANES 8
-typedef double fvproc_lanes __attribute__((vector_size(64)));
-typedef int64_t fvproc_mask __attribute__((vector_size(64)));
+#if defined(__AVX512F__)
+#define FVPROC_REGISTER 64
+#elif defined(__AVX2__)
+#define FVPROC_REGISTER 32
+#else
+#define FVPROC_REGISTER 16
+#endif
+
+#define FVPROC_LANES (FVPROC_REGISTER / 8)
+typedef double fvproc_lanes __attribute__((vector_size(FVPROC_REGISTER)));
+typedef int64_t fvproc_mask __attribute__((vector_size(FVPROC_REGISTER)));
 #define FVPROC_INLINE static inline __attribute__((always_inline, unused))
 
-FVPROC_INLINE fvproc_lanes fvproc_splat(double x) { return (fvproc_lanes){x, x, x, x, x, x, x, x}; }
-FVPROC_INLINE fvproc_mask fvproc_none(void) { return (fvproc_mask){0, 0, 0, 0, 0, 0, 0, 0}; }
+FVPROC_INLINE fvproc_lanes fvproc_splat(double x) {
+    fvproc_lanes y;
+    for (int i = 0; i < FVPROC_LANES; i++) y[i] = x;
+    return y;
+}
+FVPROC_INLINE fvproc_mask fvproc_none(void) {
+    fvproc_mask m;
+    for (int i = 0; i < FVPROC_LANES; i++) m[i] = 0;
+    return m;
+}
 FVPROC_INLINE double fvproc_get(fvproc_lanes x, int lane) { return x[lane]; }
 FVPROC_INLINE fvproc_lanes fvproc_sqrt(fvproc_lanes x) {
     fvproc_lanes y;
@@ -43,13 +59,15 @@ FVPROC_INLINE int fvproc_any(fvproc_mask m) {
     return x != 0;
 }
 
-#define FVPROC_WIDE 16
-typedef float fvproc_wide __attribute__((vector_size(64)));
-typedef int32_t fvproc_wide_mask __attribute__((vector_size(64)));
-typedef int16_t fvproc_shorts __attribute__((vector_size(32)));
+#define FVPROC_WIDE (FVPROC_REGISTER / 4)
+typedef float fvproc_wide __attribute__((vector_size(FVPROC_REGISTER)));
+typedef int32_t fvproc_wide_mask __attribute__((vector_size(FVPROC_REGISTER)));
+typedef int16_t fvproc_shorts __attribute__((vector_size(FVPROC_REGISTER / 2)));
 
 FVPROC_INLINE fvproc_wide fvproc_wide_splat(float x) {
-    return (fvproc_wide){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+    fvproc_wide y;
+    for (int i = 0; i < FVPROC_WIDE; i++) y[i] = x;
+    return y;
 }
 FVPROC_INLINE fvproc_wide fvproc_wide_smaller(fvproc_wide x, fvproc_wide y) {
     for (int i = 0; i < FVPROC_WIDE; i++) x[i] = x[i] < y[i] ? x[i] : y[i];
@@ -69,7 +87,7 @@ FVPROC_INLINE fvproc_wide fvproc_of_shorts(const int16_t *p) {
     memcpy(&s, p, sizeof s);
     return __builtin_convertvector(s, fvproc_wide);
 }
-/* the same, from p + 15 down to p */
+/* the same, from p + FVPROC_WIDE − 1 down to p */
 FVPROC_INLINE fvproc_wide fvproc_of_shorts_backward(const int16_t *p) {
     fvproc_shorts s, r;
     memcpy(&s, p, sizeof s);

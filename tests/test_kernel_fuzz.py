@@ -49,20 +49,14 @@ class Input:
     settings: _core.KernelSettings
 
 
-def whole(z: np.ndarray, invalid: int | None) -> bool:
-    """Whether no sample of z is marked invalid."""
-    return bool(np.all(np.isfinite(z)) and (invalid is None or np.all(z != invalid)))
-
-
-def copied(raw: RawTile, curves: slice, *, plain: bool = False, invalid: int | None = None) -> RawTile:
-    """Some curves of a tile; plain: as contiguous copies, a whole shared z written out for each curve."""
+def copied(raw: RawTile, curves: slice, *, plain: bool = False) -> RawTile:
+    """Some curves of a tile; plain: as contiguous copies, a shared z written out for each curve."""
 
     def of(branch: RawBranch) -> RawBranch:
         d, z, valid = branch.deflection[curves], branch.z, branch.valid_length
         z = z if z.ndim == 1 else z[curves]
         if plain:
-            spread = np.broadcast_to(z, d.shape) if whole(z, invalid) else z
-            d, z = np.ascontiguousarray(d), np.ascontiguousarray(spread)
+            d, z = np.ascontiguousarray(d), np.ascontiguousarray(np.broadcast_to(z, d.shape))
         return RawBranch(d, z, None if valid is None else valid[curves].copy())
 
     return RawTile(of(raw.approach), of(raw.retract), None if raw.height is None else raw.height[curves].copy())
@@ -151,7 +145,7 @@ def test_neither_neighbours_nor_places_in_memory_change_a_record(given_):
     raw = given_.raw
     curves = len(raw.approach.deflection)
     together = _core.fit_tile(raw, given_.settings)
-    plain = copied(raw, slice(None), plain=True, invalid=given_.settings.retract_z.invalid)
+    plain = copied(raw, slice(None), plain=True)
     assert _core.fit_tile(plain, given_.settings).tobytes() == together.tobytes()
     for i in {0, curves // 2, curves - 1}:
         alone = _core.fit_tile(copied(raw, slice(i, i + 1)), given_.settings)

@@ -14,7 +14,7 @@ from simulated import CASES, measure
 
 from fvproc import _core
 from fvproc.errors import KernelError
-from fvproc.quantities import QUANTITIES, RECORD
+from fvproc.quantities import QUANTITIES, RECORD, Flag
 from fvproc.volume import RawBranch, RawTile
 
 SOFT = CASES["45 MPa"]
@@ -105,6 +105,19 @@ def test_marked_samples_do_not_count(marker):
     if marker == "integer":
         wrong = _core.fit_tile(measured.raw, measured.settings)
         assert not np.allclose(wrong["modulus"], clean["modulus"], rtol=0.01)
+
+
+def test_marked_samples_of_a_shared_z_do_not_count_for_any_curve():
+    measured = measure(SOFT, curves=4)
+    retract = measured.raw.retract
+    holed = retract.z.copy()
+    holed[200:203] = np.nan
+    shared, each = (
+        _core.fit_tile(replace(measured.raw, retract=replace(retract, z=z)), measured.settings)
+        for z in (holed, np.ascontiguousarray(np.broadcast_to(holed, retract.deflection.shape)))
+    )
+    assert shared.tobytes() == each.tobytes()
+    assert np.all(shared["flags"] & Flag.INVALID_SAMPLES) and np.all(np.isfinite(shared["modulus"]))
 
 
 @given(shift=st.floats(-1e-6, 1e-6), offset=st.floats(-5e-8, 5e-8), tilt=st.floats(-0.02, 0.02))

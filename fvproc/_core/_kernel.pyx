@@ -19,7 +19,7 @@ from fvproc._core.fit cimport Problem, Solution, minimise
 from fvproc._core.lanes cimport LANES
 from fvproc._core.model cimport model_load
 from fvproc._core.points cimport fill_up
-from fvproc._core.rows cimport convert_z, fetch_row, is_saturated, load_branch
+from fvproc._core.rows cimport convert_z, fetch_row, is_saturated, is_whole, load_branch
 from fvproc._core.types cimport INVALID_SAMPLES, SATURATED, Axis, Branch, Raw, Record, Settings
 from fvproc._core cimport types
 
@@ -268,14 +268,15 @@ cdef class _Prepared:
         free_memory += slots * axis_size(longest)
         self.tile.approach_axis.z = NULL
         self.tile.retract_axis.z = NULL
-        if raw.approach.z.ndim == 1:
+        # a shared z with marked samples is taken as that of each curve, which then leaves them out
+        if raw.approach.z.ndim == 1 and is_whole(&self.tile.approach_z, na):
             convert_z(&self.tile.approach_z, 0, na, True, free_memory)
             make_axis(
                 free_memory, na, self.settings.baseline_fraction, self.settings.baseline_order,
                 free_memory + longest, &self.tile.approach_axis
             )
             free_memory += longest + axis_size(longest)
-        if raw.retract.z.ndim == 1:
+        if raw.retract.z.ndim == 1 and is_whole(&self.tile.retract_z, nr):
             convert_z(&self.tile.retract_z, 0, nr, False, free_memory)
             make_axis(
                 free_memory, nr, self.settings.baseline_fraction, self.settings.baseline_order,

@@ -91,7 +91,7 @@ cdef inline int pose(
     cdef const float* d = branch.d
     cdef double centre = branch.axis.centre, y, x
     cdef Py_ssize_t group, single, points, p, i, first, last
-    if count < FEWEST:
+    if branch.end < FEWEST:
         return TOO_FEW_POINTS
     # the last samples stay single: toward the end of contact the model bends most
     single = count if count <= MOST_POINTS else SINGLE

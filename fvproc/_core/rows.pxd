@@ -95,6 +95,16 @@ cdef inline bint may_be_marked(const Raw* raw) noexcept nogil:
     return raw.has_invalid or raw.type == FLOAT32 or raw.type == FLOAT64
 
 
+cdef inline bint is_whole(const Raw* raw, Py_ssize_t n) noexcept nogil:
+    """Whether no sample of row 0 is marked."""
+    cdef Py_ssize_t i
+    if may_be_marked(raw):
+        for i in range(n):
+            if is_marked(raw, 0, i):
+                return False
+    return True
+
+
 cdef inline Py_ssize_t load_branch(
     const Raw* deflection, const Raw* z, const double* shared_z, Py_ssize_t curve, Py_ssize_t samples,
     Py_ssize_t valid, bint reverse, float* f_out, double* z_out, bint* own_z

@@ -1,0 +1,250 @@
+"""The twin's branch: samples, baseline, noise, edges, areas; plain sums over arrays."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from fvproc._core.settings import Conversion, KernelSettings
+from fvproc.quantities import Flag
+from fvproc.volume import RawBranch
+
+SIGNIFICANT = 5.0
+FEWEST_BASELINE = 8
+
+
+@dataclass
+class Branch:
+    """One branch in surface order: sample 0 at the turning point. See `Branch` in `_core/types.pxd`."""
+
+    z: np.ndarray
+    d: np.ndarray
+    offset: float = 0.0
+    tilt: float = 0.0
+    centre: float = 0.0
+    noise: float = 0.0
+    inflation: float = 1.0
+    correlated: bool = False
+    width: int = 1
+    far: int = 0
+    start: int = 0
+    free: int = 0
+    peak: float = 0.0
+    peak_at: int = 0
+    lowest: float = 0.0
+    lowest_at: int = 0
+    zero: int = 0
+    end: int = 0
+    pulled: bool = False
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return len(self.z)
+
+    @property
+    def zeta(self) -> np.ndarray:
+        """z from the middle of the far part."""
+        return self.z - self.centre
+
+
+def load_branch(raw: RawBranch, curve: int, d_of: Conversion, z_of: Conversion, reverse: bool) -> Branch:
+    """Convert to nm, leave out invalid samples, put the surface first."""
+    row = raw.deflection[curve]
+    z_row = raw.z if raw.z.ndim == 1 else raw.z[curve]
+    valid = len(row) if raw.valid_length is None else int(raw.valid_length[curve])
+    row, z_row = row[:valid], z_row[:valid]
+    keep = np.isfinite(row)
+    if d_of.invalid is not None:
+        keep &= row != d_of.invalid
+    keep &= np.isfinite(z_row)
+    if z_of.invalid is not None:
+        keep &= z_row != z_of.invalid
+    d = row[keep].astype(float) * d_of.scale + d_of.offset
+    z = z_row[keep].astype(float) * z_of.scale + z_of.offset
+    return Branch(z[::-1], d[::-1]) if reverse else Branch(z, d)
+
+
+def saturated(row: np.ndarray, invalid: int | None) -> bool:
+    """Whether two neighbouring samples stand at the same limit of an integer type."""
+    if row.dtype.kind != "i":
+        return False
+    limits = np.iinfo(row.dtype)
+    for limit in (limits.min, limits.max):
+        at_limit = row == limit
+        if limit != invalid and np.any(at_limit[1:] & at_limit[:-1]):
+            return True
+    return False
+
+
+# ---- baseline
+
+
+def line(zeta: np.ndarray, d: np.ndarray, order: int) -> tuple[float, float]:
+    """Least-squares (offset, tilt); order 0 keeps the tilt at zero."""
+    if order == 0:
+        return float(d.mean()), 0.0
+    (offset, tilt), *_ = np.linalg.lstsq(np.stack([np.ones_like(zeta), zeta], 1), d, rcond=None)
+    return float(offset), float(tilt)
+
+
+def block_width(n: int, far: int) -> int:
+    """A power of two: 32 to 63 blocks in the branch, and at least eight in its far part, as samples allow."""
+    width = 1
+    while 2 * width * 32 <= n and 2 * width * 8 <= far:
+        width *= 2
+    while n // width > 128:
+        width *= 2
+    return width
+
+
+def survey(branch: Branch, lender: Branch | None, settings: KernelSettings, quantum: float) -> None:
+    """Baseline, noise and edges; see `survey_branch` in `_core/curve.pxd`."""
+    count = int(settings.baseline_fraction * branch.n)
+    branch.width = block_width(branch.n, count)
+    blocks = branch.n // branch.width
+    branch.far = -(-(branch.n - count) // branch.width)
+    branch.centre = float(branch.z[branch.n - 1 - count // 2])
+    shape = blocks, branch.width
+    means = branch.d[: blocks * branch.width].reshape(shape).mean(1)
+    places = branch.zeta[: blocks * branch.width].reshape(shape).mean(1)
+    order, far = settings.baseline_order, branch.far
+    raw = branch.d
+    offset, tilt = line(places[far:], means[far:], order)
+    branch.d = raw - (offset + tilt * branch.zeta)
+    measure_noise(branch, far * branch.width, order, quantum)
+    start = far
+    if lender is not None:
+        offset, tilt = lender.offset + lender.tilt * (branch.centre - lender.centre), lender.tilt
+    elif settings.maximum_likelihood:
+        start = first_quiet_block(branch, places, means - (offset + tilt * places), order)
+        offset, tilt = line(places[start:], means[start:], order)
+    branch.offset, branch.tilt = offset, tilt
+    branch.d = raw - (offset + tilt * branch.zeta)
+    branch.start = start * branch.width
+    find_edges(branch)
+    branch.start = max(branch.start, min(branch.end, branch.n))
+    if settings.maximum_likelihood:
+        first = max(branch.end + 1 if branch.pulled else samples_of_fit(branch), branch.start)
+        if first < branch.n - FEWEST_BASELINE:
+            measure_noise(branch, first, order, quantum)
+
+
+def first_quiet_block(branch: Branch, places: np.ndarray, rest: np.ndarray, order: int) -> int:
+    """First block from which on all lie on the far part's line within four of their standard errors."""
+    far = places[branch.far :]
+    at = places - far.mean()
+    spread = float(np.sum((far - far.mean()) ** 2))
+    tolerance = (1.0 + 1.0 / len(far)) / branch.width
+    if order > 0 and spread > 0:
+        tolerance = tolerance + at**2 / (spread * branch.width)
+    off = rest**2 > 16.0 * branch.noise**2 * branch.inflation * tolerance
+    bad = np.flatnonzero(off[: branch.far])
+    return int(bad[-1]) + 1 if bad.size else 0
+
+
+def measure_noise(branch: Branch, start: int, order: int, quantum: float) -> None:
+    """Noise about the own line of [start, n), inflation by first-order autocorrelation."""
+    branch.free = start
+    zeta, d = branch.zeta[start:], branch.d[start:]
+    offset, tilt = line(zeta, d, order)
+    r = d - offset - tilt * zeta
+    squares = float(r @ r)
+    variance = max(squares / (len(r) - 1 - order), quantum**2 / 12.0)
+    rho = float(r[1:] @ r[:-1]) / squares if squares > 0 else 0.0
+    branch.noise = math.sqrt(variance)
+    branch.correlated = rho > 0 and rho * rho * len(r) > 9.0
+    rho = min(rho, 0.98)
+    branch.inflation = (1 + rho) / (1 - rho) if branch.correlated else 1.0
+
+
+def samples_of_fit(branch: Branch) -> int:
+    """How many samples from the turning point on the fit looks at."""
+    count = branch.end if branch.pulled else branch.end + 4 + branch.end // 8
+    return min(count, branch.n)
+
+
+# ---- edges
+
+
+def find_edges(branch: Branch) -> None:
+    """Peak, zero crossing, lowest sample, end of contact."""
+    d, n = branch.d, branch.n
+    branch.peak_at = int(np.argmax(d))
+    branch.peak = float(d[branch.peak_at])
+    below = np.flatnonzero(d[branch.peak_at :] <= 0.0)
+    branch.zero = branch.peak_at + int(below[0]) if below.size else n
+    branch.end, branch.pulled = branch.zero, False
+    branch.lowest, branch.lowest_at = 0.0, branch.zero
+    if branch.zero == n:
+        return
+    branch.lowest_at = branch.zero + int(np.argmin(d[branch.zero :]))
+    branch.lowest = float(d[branch.lowest_at])
+    branch.pulled = branch.lowest < -SIGNIFICANT * branch.noise
+    if branch.pulled:
+        back = np.flatnonzero(d[branch.lowest_at + 1 :] >= 0.5 * branch.lowest)
+        branch.end = branch.lowest_at + 1 + int(back[0]) if back.size else n
+
+
+def smoothed_minimum(branch: Branch) -> float:
+    """Straight line through the lowest sample and two neighbours on either side, at the lowest sample."""
+    first, last = max(branch.lowest_at - 2, branch.zero), min(branch.lowest_at + 3, branch.n)
+    if branch.pulled:
+        last = min(last, branch.end)
+    if last - first < 1:
+        return branch.lowest
+    z, d = branch.z[first:last], branch.d[first:last]
+    szz = float(np.sum((z - z.mean()) ** 2))
+    if len(z) < 3 or szz <= 0:
+        return float(d.mean())
+    return float(d.mean() + np.sum((z - z.mean()) * (d - d.mean())) / szz * (branch.z[branch.lowest_at] - z.mean()))
+
+
+# ---- areas and lengths
+
+
+def area(branch: Branch, low: float, high: float) -> float:
+    """∫ d dz over [low, high] by trapezia, the ends interpolated."""
+    z, d = branch.z[::-1], branch.d[::-1]
+    inside = z[(z > low) & (z < high)]
+    at = np.concatenate([[low], inside, [high]])
+    return float(np.trapezoid(np.interp(at, z, d), at))
+
+
+def lost_work(approach: Branch, retract: Branch) -> float:
+    """∮ d dz over the common range."""
+    low, high = max(approach.z[-1], retract.z[-1]), min(approach.z[0], retract.z[0])
+    return area(approach, low, high) - area(retract, low, high) if high > low else 0.0
+
+
+def adhesion_work(branch: Branch) -> float:
+    """Area below the baseline about the lowest sample."""
+    if branch.zero >= branch.n:
+        return 0.0
+    back = np.flatnonzero(branch.d[branch.lowest_at + 1 :] >= 0.0)
+    stop = branch.lowest_at + 1 + int(back[0]) + 1 if back.size else branch.n
+    z, d = branch.z[branch.zero : stop], np.minimum(branch.d[branch.zero : stop], 0.0)
+    return float(-np.sum(0.5 * (z[:-1] - z[1:]) * (d[:-1] + d[1:])))
+
+
+def deformation(branch: Branch, region: float) -> float:
+    """Separation at (1 − region) of the peak minus separation at the peak; noise may make it negative."""
+    level = (1.0 - region) * branch.peak
+    below = np.flatnonzero(branch.d[branch.peak_at + 1 :] < level)
+    i = branch.peak_at + 1 + int(below[0])
+    part = (level - branch.d[i]) / (branch.d[i - 1] - branch.d[i])
+    z = branch.z[i] + part * (branch.z[i - 1] - branch.z[i])
+    return float((level - z) - (branch.peak - branch.z[branch.peak_at]))
+
+
+def judge_contact(branch: Branch) -> Flag:
+    """Fatal flags of a branch without measurable contact, or with nothing else."""
+    if not branch.peak > (SIGNIFICANT + 1) * branch.noise:
+        return Flag.NO_CONTACT
+    far = branch.far * branch.width
+    if branch.zero >= branch.n or branch.end >= branch.n or branch.d[far - 8 : far].mean() > 0.1 * branch.peak:
+        return Flag.CONTACT_NOT_LEFT
+    top = branch.tilt + branch.peak / (branch.z[branch.peak_at] - branch.z[branch.zero])
+    return Flag.CONTACT_NOT_LEFT if branch.tilt > 0.2 * top else Flag(0)

@@ -1,0 +1,185 @@
+"""The twin of the kernel's curve: order of the steps, flags, and the way back to SI."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from fvproc._core.settings import KernelSettings
+from fvproc.quantities import QUANTITIES, RECORD, Flag
+from fvproc.reference.branch import (
+    Branch,
+    adhesion_work,
+    deformation,
+    judge_contact,
+    load_branch,
+    lost_work,
+    samples_of_fit,
+    saturated,
+    smoothed_minimum,
+    survey,
+)
+from fvproc.reference.fit import Fit, fit_contact, fit_window, indentation_shape, model_load, threshold_contact
+from fvproc.volume import RawTile
+
+_NM = 1e-9
+_NEAREST_APPROACH = 0.16e-9
+
+
+def reduced_modulus(settings: KernelSettings, compliance: float) -> float:
+    """E* from the compliance in nm^(1 − 1/m)."""
+    m = 2.0 if settings.model == 1 else 1.5
+    return settings.reduced_per_stiffness * settings.spring_constant / (compliance**m * 1e-9 ** (m - 1.0))
+
+
+def young(settings: KernelSettings, reduced: float) -> tuple[float, float]:
+    """E and dE/dE* from E*."""
+    left = 1.0 / reduced - settings.tip_compliance
+    if left <= 0:
+        return math.inf, math.inf
+    return settings.one_minus_nu2 / left, settings.one_minus_nu2 / (left * reduced) ** 2
+
+
+def fit_curve(raw: RawTile, curve: int, settings: KernelSettings) -> np.ndarray:
+    """Return the record of one curve, shape ()."""
+    s, k = settings, settings.spring_constant
+    values = dict.fromkeys(QUANTITIES, 0.0)
+    retract_row = raw.retract.deflection[curve]
+    quantum = abs(s.retract_deflection.scale) if retract_row.dtype.kind == "i" else 0.0
+    approach = load_branch(raw.approach, curve, s.approach_deflection, s.approach_z, True)
+    retract = load_branch(raw.retract, curve, s.retract_deflection, s.retract_z, False)
+    flags = Flag(0)
+    if approach.n < raw.approach.deflection.shape[1] or retract.n < raw.retract.deflection.shape[1]:
+        flags |= Flag.INVALID_SAMPLES
+    for branch_raw, conversion in ((raw.approach, s.approach_deflection), (raw.retract, s.retract_deflection)):
+        row = branch_raw.deflection[curve]
+        if branch_raw.valid_length is not None:
+            row = row[: branch_raw.valid_length[curve]]
+        if saturated(row, conversion.invalid):
+            flags |= Flag.SATURATED
+    if approach.n < 32 or retract.n < 32:
+        return _sealed(values, flags | Flag.INVALID_CURVE)
+    if min(int(s.baseline_fraction * b.n) for b in (approach, retract)) < 8:
+        return _sealed(values, flags | Flag.BASELINE_TOO_SHORT)
+    survey(approach, None, s, quantum)
+    survey(retract, approach if s.baseline_of_approach else None, s, quantum)
+    noise, top = retract.noise, max(approach.peak, retract.peak)
+    values["baseline_noise"], values["peak_force"] = k * noise * _NM, k * top * _NM
+    if approach.correlated or retract.correlated:
+        flags |= Flag.NOISE_CORRELATED
+    flags |= judge_contact(approach) | judge_contact(retract)
+    if flags & (Flag.NO_CONTACT | Flag.CONTACT_NOT_LEFT):
+        return _sealed(values, flags)
+    if any(abs(b.tilt) * (b.z[0] - b.z[-1]) > 0.2 * b.peak for b in (approach, retract)):
+        flags |= Flag.BASELINE_TILTED
+    if abs(approach.d[0] - retract.d[0]) > 0.1 * top + 6.0 * noise:
+        flags |= Flag.BRANCHES_DISAGREE
+    if s.adhesive and not retract.pulled:
+        flags |= Flag.NO_ADHESION
+    values["dissipation"] = k * lost_work(approach, retract) * _NM**2
+    values["adhesion_energy"] = k * adhesion_work(retract) * _NM**2
+    height = float(raw.height[curve]) if raw.height is not None else math.nan
+    if math.isnan(height):
+        height = (approach.peak - approach.z[approach.peak_at]) * _NM
+    values["height"] = height
+    if flags & Flag.SATURATED:
+        return _sealed(values, flags)
+
+    fitted = approach if s.fit_approach else retract
+    adhesion = 0.0
+    if s.adhesive:
+        adhesion = -fitted.lowest if fitted.pulled else 0.0
+        if s.adhesion_minimum:
+            adhesion = -fitted.lowest
+        elif not s.maximum_likelihood:
+            adhesion = -smoothed_minimum(fitted)
+    own_baseline = 0 if s.baseline_of_approach or not s.maximum_likelihood else 1 + s.baseline_order
+    if s.maximum_likelihood:
+        fit = fit_contact(
+            s.model,
+            fitted,
+            samples_of_fit(fitted),
+            s.adhesive and not s.adhesion_minimum,
+            adhesion,
+            own_baseline,
+            not s.fit_approach,
+            quantum,
+        )
+    else:
+        fit = fit_window(s.model, fitted, adhesion, fitted.noise, s.window_low, s.window_high)
+    if fit.status:
+        flags |= fit.status
+    else:
+        flags = _fill_fit(values, flags, s, fit, fitted)
+        values["contact_height"] = height + values["indentation"]
+
+    if s.contact_by_threshold:
+        contact = threshold_contact(approach, s.contact_threshold * approach.noise)
+    else:
+        attraction = -approach.lowest if approach.pulled else 0.0
+        count = samples_of_fit(approach)
+        contact = fit_contact(s.model, approach, count, approach.pulled, attraction, own_baseline, False, quantum)
+        if not approach.z[-1] < contact.z0 < approach.z[0]:
+            contact = replace(contact, status=Flag.CONTACT_NOT_FOUND)
+    if contact.status:
+        flags |= Flag.CONTACT_NOT_FOUND
+    else:
+        values["approach_contact_point"] = contact.z0 * _NM
+        values["approach_contact_point_std"] = contact.z0_std * _NM
+        values["snap_in"] = -k * smoothed_minimum(approach) * _NM
+    if approach.pulled:
+        flags |= Flag.SNAP_IN
+    values["deformation"] = deformation(approach, s.deformation_region) * _NM
+    return _sealed(values, flags)
+
+
+def _fill_fit(values: dict[str, float], flags: Flag, s: KernelSettings, fit: Fit, branch: Branch) -> Flag:
+    """Put in what follows from the fit of the contact model; return the flags."""
+    k, m = s.spring_constant, (2.0 if s.model == 1 else 1.5)
+    load = float(model_load(s.model, fit.compliance, branch.z[0] - fit.z0 + fit.adhesion))
+    depth = fit.compliance * float(indentation_shape(s.model, load))
+    values["contact_point"], values["contact_point_std"] = fit.z0 * _NM, fit.z0_std * _NM
+    values["adhesion"], values["adhesion_std"] = k * fit.adhesion * _NM, k * fit.adhesion_std * _NM
+    values["indentation"] = depth * _NM
+    values["fit_rmse"], values["r_squared"] = k * fit.rmse * _NM, fit.r_squared
+    values["n_fit"] = fit.samples
+    if fit.samples < 8:
+        flags |= Flag.FEW_POINTS
+    if fit.rmse > 2.0 * branch.noise:
+        flags |= Flag.POOR_FIT
+    if not fit.compliance > 3.0 * fit.compliance_std:
+        flags |= Flag.MODULUS_UNBOUNDED
+    values["modulus_lower"] = young(s, reduced_modulus(s, fit.compliance + 1.6448536269514722 * fit.compliance_std))[0]
+    if flags & Flag.MODULUS_UNBOUNDED:
+        return flags
+    reduced = reduced_modulus(s, fit.compliance)
+    modulus, derivative = young(s, reduced)
+    values["reduced_modulus"], values["modulus"] = reduced, modulus
+    values["modulus_std"] = derivative * reduced * m * fit.compliance_std / fit.compliance
+    values["stiffness"] = k * fit.slope if s.stiffness_of_window else k * m * load / depth
+    if s.tip_radius > 0 and depth > 0.5 * s.tip_radius:
+        flags |= Flag.BEYOND_TIP_SHAPE
+    if s.tabor and fit.adhesion > 0:
+        radius = s.tip_radius * _NM
+        work = k * fit.adhesion * _NM / (2.0 * math.pi * radius)
+        if radius * work**2 / (reduced**2 * _NEAREST_APPROACH**3) > 1.0:
+            flags |= Flag.DMT_DOUBTFUL
+    return flags
+
+
+def _sealed(values: dict[str, float], flags: Flag) -> np.ndarray:
+    """NaN exactly where a fatal flag says so; anything else not finite is a fault."""
+    record = np.zeros((), RECORD)
+    with np.errstate(over="ignore"):
+        for name, value in values.items():
+            record[name] = value
+    for name, quantity in QUANTITIES.items():
+        if not flags & quantity.fatal and not np.isfinite(record[name]):
+            flags |= Flag.NOT_FINITE
+    for name, quantity in QUANTITIES.items():
+        if flags & quantity.fatal:
+            record[name] = np.nan
+    record["flags"] = int(flags)
+    return record

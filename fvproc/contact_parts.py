@@ -202,9 +202,10 @@ def least_squares(
     compliance = max((float(z[:near].mean()) - z0 + pull - load) / load ** (1.0 / exponent), 0.0)
     free = np.array([True, True, free_pull, baseline_order >= 0, baseline_order >= 1])
     weight, expected = 0.0, 0.0
-    if free_pull and 0 < stop < len(z):
-        step = float(z[stop - 1] - z[stop])
-        expected = float(z[stop]) + 0.5 * step
+    if free_pull and stop > 1:
+        # the jump lies between the last sample in contact and the next one out, about as far as from the one before
+        step = float(z[stop - 2] - z[stop - 1])
+        expected = float(z[stop - 1]) - 0.5 * step
         weight = noise / math.sqrt(step * step / 12.0 + pull * pull)
     theta = np.array([z0, compliance, pull, 0.0, 0.0])
     zeta = z - float(z.mean())

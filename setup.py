@@ -40,7 +40,10 @@ SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-o
 INSTRUCTION_SETS = {
     "baseline": {"unix": [], "msvc": []},
     "avx2": {"unix": ["-mavx2"], "msvc": ["/arch:AVX2"]},
-    "avx512": {"unix": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512"], "msvc": ["/arch:AVX512"]},
+    "avx512": {
+        "unix": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512"],
+        "msvc": ["/arch:AVX512"],
+    },
 }
 
 MISSING = """

@@ -85,8 +85,9 @@ def test_explained_curves_are_the_same_bytes(monkeypatch):
 def in_use(**environment: str) -> subprocess.CompletedProcess[str]:
     code = "from fvproc import _core; print(_core.instruction_set())"
     rest = {name: value for name, value in os.environ.items() if name != instruction_sets.VARIABLE}
+    # isolated: the installed package, not the checkout that may be the working directory
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**rest, **environment}
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False, env={**rest, **environment}
     )
 
 

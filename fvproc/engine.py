@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from fvproc import _core, readers
 from fvproc.errors import FileFormatError
 from fvproc.maps import CurveFit
-from fvproc.recipe import Recipe
+from fvproc.recipe import Film, Recipe
 from fvproc.volume import ForceVolume, RawTile, Tile
 
 KERNEL_VERSION = _core.KERNEL_VERSION
@@ -40,7 +41,24 @@ def run_tile(volume: ForceVolume, recipe: Recipe, tile: Tile) -> np.ndarray:
     FileFormatError, OSError
         If the tile cannot be read, after `READ_ATTEMPTS` attempts.
     """
-    return _core.fit_tile(read_tile(volume, tile), _core.kernel_settings(volume, recipe))
+    thickness = film_thickness(volume, recipe, tile)
+    return _core.fit_tile(read_tile(volume, tile), _core.kernel_settings(volume, recipe), thickness=thickness)
+
+
+def film_thickness(volume: ForceVolume, recipe: Recipe, tile: Tile) -> np.ndarray | None:
+    """Return the thickness of the film under each curve of a tile, (len(tile),) float64 in m; None without a map."""
+    if not isinstance(recipe.film.thickness, str):
+        return None
+    return _thickness_map(recipe.film, volume.shape).ravel()[tile.start : tile.stop]
+
+
+@functools.lru_cache(maxsize=4)
+def _thickness_map(film: Film, shape: tuple[int, int]) -> np.ndarray:
+    """Read a map once in each process: its path and digest travel, not its numbers."""
+    values = film.map(shape)
+    assert values is not None
+    values.flags.writeable = False
+    return values
 
 
 def read_tile(volume: ForceVolume, tile: Tile) -> RawTile:
@@ -78,8 +96,10 @@ def explain(volume: ForceVolume, recipe: Recipe, y: int, x: int) -> CurveFit:
     if not (0 <= y < ny and 0 <= x < nx):
         raise IndexError(f"pixel ({y}, {x}) is outside the grid of {ny} × {nx}")
     number = y * nx + x
-    raw = read_tile(volume, Tile(number, number + 1))
-    return CurveFit(y, x, *_core.explain(raw, _core.kernel_settings(volume, recipe)))
+    tile = Tile(number, number + 1)
+    thickness = film_thickness(volume, recipe, tile)
+    raw = read_tile(volume, tile)
+    return CurveFit(y, x, *_core.explain(raw, _core.kernel_settings(volume, recipe), thickness=thickness))
 
 
 def typical_pixel(flags: np.ndarray, modulus: np.ndarray) -> tuple[int, int] | None:

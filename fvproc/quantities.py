@@ -25,6 +25,8 @@ class Flag(enum.IntFlag):
     BRANCHES_DISAGREE = 1 << 7
     BEYOND_TIP_SHAPE = 1 << 8
     DMT_DOUBTFUL = 1 << 9
+    JKR_DOUBTFUL = 1 << 14
+    FILM_DOUBTFUL = 1 << 15
 
     NOT_COMPUTED = 1 << 16
     READ_ERROR = 1 << 17
@@ -38,6 +40,7 @@ class Flag(enum.IntFlag):
     FIT_FAILED = 1 << 25
     MODULUS_UNBOUNDED = 1 << 26
     CONTACT_NOT_FOUND = 1 << 27
+    NO_THICKNESS = 1 << 28
     NOT_FINITE = 1 << 31
 
 
@@ -54,6 +57,8 @@ FLAG_MEANINGS: dict[Flag, str] = {
     Flag.BRANCHES_DISAGREE: "approach and retract do not meet at the turning point",
     Flag.BEYOND_TIP_SHAPE: "indentation beyond half the tip radius, where a paraboloid no longer stands for the tip",
     Flag.DMT_DOUBTFUL: "Tabor parameter above 1: the DMT model does not hold",
+    Flag.JKR_DOUBTFUL: "Tabor parameter below 1: the JKR model does not hold",
+    Flag.FILM_DOUBTFUL: "contact wider than the film is thick (χ > 1), where the film's series ends",
     Flag.NOT_COMPUTED: "not computed (yet)",
     Flag.READ_ERROR: "the tile of this curve could not be read",
     Flag.WORKER_LOST: "the tile of this curve killed its worker",
@@ -66,6 +71,7 @@ FLAG_MEANINGS: dict[Flag, str] = {
     Flag.FIT_FAILED: "the fit did not converge",
     Flag.MODULUS_UNBOUNDED: "the data bound the modulus from below only; see modulus_lower",
     Flag.CONTACT_NOT_FOUND: "no contact point on approach",
+    Flag.NO_THICKNESS: "the map of the film's thickness holds no positive value here",
     Flag.NOT_FINITE: "arithmetic ended in a value that is not finite",
 }
 
@@ -78,9 +84,9 @@ _CURVE = (
     | Flag.NOT_FINITE
 )
 _CONTACT = _CURVE | Flag.NO_CONTACT | Flag.CONTACT_NOT_LEFT
-_FIT = _CONTACT | Flag.SATURATED | Flag.TOO_FEW_POINTS | Flag.FIT_FAILED
+_FIT = _CONTACT | Flag.SATURATED | Flag.TOO_FEW_POINTS | Flag.FIT_FAILED | Flag.NO_THICKNESS
 _MODULUS = _FIT | Flag.MODULUS_UNBOUNDED
-_APPROACH = _CONTACT | Flag.SATURATED | Flag.CONTACT_NOT_FOUND
+_APPROACH = _CONTACT | Flag.SATURATED | Flag.CONTACT_NOT_FOUND | Flag.NO_THICKNESS
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,16 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fvproc.errors import RecipeError
+from fvproc.models import MODELS, film_series
 from fvproc.volume import ForceVolume
 
 if sys.version_info >= (3, 11):
@@ -62,7 +65,7 @@ def parse_quantity(text: Any, unit: str, name: str) -> float:
     return float(match[1]) * factors[match[2] or unit]
 
 
-def _option(default: Any, help: str, *, unit: str | None = None, choices: tuple[str, ...] = ()) -> Any:
+def _option(default: Any, help: str, *, unit: str | None = None, choices: Collection[str] = ()) -> Any:
     """Declare a leaf of the recipe; command line, commented default and checks are made from this."""
     return field(default=default, metadata={"help": help, "unit": unit, "choices": choices})
 
@@ -91,8 +94,6 @@ def _in_range(name: str, value: float, low: float, high: float, *, closed: bool 
 
 
 SHAPES = ("sphere", "cone", "punch")
-MODELS = ("dmt", "hertz", "sneddon_cone")
-_SHAPE_OF_MODEL = {"dmt": "sphere", "hertz": "sphere", "sneddon_cone": "cone"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +215,64 @@ class Fit:
 
 
 @dataclass(frozen=True, slots=True)
+class Film:
+    """A film of finite thickness on a rigid substrate."""
+
+    thickness: float | str | None = _option(
+        None, "thickness of the film, or a .npy map of it (ny, nx) in m; none if not given", unit="m"
+    )
+    bonding: str = _option("bonded", "whether the film sticks to the substrate", choices=("bonded", "free"))
+    map_digest: str | None = field(
+        default=None,
+        metadata={"help": "SHA-256 of the map of the thickness; filled in", "unit": None, "choices": ()},
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.thickness, str) and self.thickness.lower().endswith(".npy"):
+            path = self.thickness
+            object.__setattr__(self, "thickness", None)
+            _check("film", self)
+            object.__setattr__(self, "thickness", path)
+            return
+        _check("film", self)
+        if self.thickness is not None:
+            _in_range("film.thickness", float(self.thickness), 0.0, 1e-3)
+
+    def map(self, shape: tuple[int, int]) -> np.ndarray | None:
+        """Return the map of the thickness, (ny, nx) float64 in m, row 0 at the bottom; None where it is a number.
+
+        Raises
+        ------
+        RecipeError
+            If the file is no such map, or is another than that of `map_digest`.
+        """
+        if not isinstance(self.thickness, str):
+            return None
+        try:
+            values = np.load(self.thickness, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise RecipeError(f"film.thickness = {self.thickness!r}: the map cannot be read: {error}") from None
+        if values.shape != shape or values.dtype.kind != "f":
+            raise RecipeError(
+                f"film.thickness = {self.thickness!r}: holds {values.dtype.name} of shape {values.shape};"
+                f" expected floats in m of shape {shape}, as the scan"
+            )
+        values = np.ascontiguousarray(values, np.float64)
+        digest = hashlib.sha256(values.tobytes()).hexdigest()
+        if self.map_digest not in (None, digest):
+            raise RecipeError(
+                f"film.thickness = {self.thickness!r}: the map has changed since the recipe was completed;"
+                " remove film.map_digest to take it as it is now"
+            )
+        return values
+
+    def completed(self, shape: tuple[int, int]) -> Film:
+        """Return the film with the digest of its map, which then is part of the recipe's own."""
+        values = self.map(shape)
+        return self if values is None else replace(self, map_digest=hashlib.sha256(values.tobytes()).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
 class Deformation:
     """Which part of the approach counts as deformation."""
 
@@ -241,6 +300,7 @@ _SECTIONS: dict[str, type] = {
     "baseline": Baseline,
     "contact": Contact,
     "fit": Fit,
+    "film": Film,
     "deformation": Deformation,
     "stiffness": Stiffness,
 }
@@ -256,7 +316,7 @@ class Recipe:
         The probe.
     poisson_ratio : float or None
         Of the sample; None takes the file's, or 0.3.
-    baseline, contact, fit, deformation, stiffness
+    baseline, contact, fit, film, deformation, stiffness
         The sections; see each class.
     version : int
         Of the recipe's layout; older ones are migrated by `from_dict`.
@@ -272,6 +332,7 @@ class Recipe:
     baseline: Baseline = field(default_factory=Baseline)
     contact: Contact = field(default_factory=Contact)
     fit: Fit = field(default_factory=Fit)
+    film: Film = field(default_factory=Film)
     deformation: Deformation = field(default_factory=Deformation)
     stiffness: Stiffness = field(default_factory=Stiffness)
     version: int = VERSION
@@ -285,12 +346,20 @@ class Recipe:
                 raise RecipeError(f"{name} = {getattr(self, name)!r}: expected a {kind.__name__}")
         if self.poisson_ratio is not None:
             _in_range("sample.poisson_ratio", self.poisson_ratio, -1.0, 0.5, closed=True)
-        shape = _SHAPE_OF_MODEL[self.fit.model]
+        shape = MODELS[self.fit.model].shape
         if self.tip.shape != shape:
             raise RecipeError(
                 f"fit.model = {self.fit.model!r} needs tip.shape = {shape!r}, not {self.tip.shape!r}:"
                 f" set both, as in --fit-model {self.fit.model} --tip-shape {shape}"
             )
+        if self.film.thickness is not None:
+            if MODELS[self.fit.model].adhesion == "inside":
+                raise RecipeError(
+                    f"film.thickness with fit.model = {self.fit.model!r}: no theory of such a contact on a film is"
+                    " built in; use dmt or hertz"
+                )
+            if self.poisson_ratio is not None and self.tip.radius is not None:
+                film_series(self.tip, self.film.bonding, self.poisson_ratio)
         if self.stiffness.definition == "window" and self.fit.method != "qnm":
             raise RecipeError('stiffness.definition = "window" is defined by the window of fit.method = "qnm" only')
 
@@ -329,8 +398,8 @@ class Recipe:
                 raise RecipeError(f"[{name}] = {content!r}: expected a table of settings")
             sections[name] = dict(content)
         model = sections.get("fit", {}).get("model")
-        if model in _SHAPE_OF_MODEL:
-            sections.setdefault("tip", {}).setdefault("shape", _SHAPE_OF_MODEL[model])
+        if model in MODELS:
+            sections.setdefault("tip", {}).setdefault("shape", MODELS[model].shape)
         built: dict[str, Any] = {}
         for name, content in sections.items():
             known = (
@@ -408,7 +477,8 @@ class Recipe:
         Raises
         ------
         RecipeError
-            If neither recipe nor file tells the tip's radius or half angle; the message names the option.
+            If neither recipe nor file tells the tip's radius or half angle, the message names the option; if the map
+            of the film's thickness cannot be read, does not fit the grid, or is not the one that the recipe knows.
         """
         tip, ratio = self.tip, self.poisson_ratio
         length, option, found = "radius", "--tip-radius 10nm", volume.tip_radius
@@ -423,7 +493,7 @@ class Recipe:
             tip = replace(tip, **{length: found.value})  # type: ignore[arg-type]
         if ratio is None:
             ratio = volume.poisson_ratio if volume.poisson_ratio is not None else 0.3
-        return replace(self, tip=tip, poisson_ratio=ratio)
+        return replace(self, tip=tip, poisson_ratio=ratio, film=self.film.completed(volume.shape))
 
     @classmethod
     def vendor(cls, volume: ForceVolume, **changes: Any) -> Recipe:
@@ -475,7 +545,8 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 def _shape(settings: Mapping[str, Any]) -> Any:
     """Return the shape of tip that the nested dict of a recipe asks for; None if it leaves that open."""
     tip, fit = (part if isinstance(part := settings.get(name), Mapping) else {} for name in ("tip", "fit"))
-    return tip.get("shape", _SHAPE_OF_MODEL.get(str(fit.get("model"))))
+    model = MODELS.get(str(fit.get("model")))
+    return tip.get("shape", model.shape if model is not None else None)
 
 
 def read_settings(path: str | PathLike[str]) -> dict[str, Any]:

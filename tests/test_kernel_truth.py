@@ -54,12 +54,9 @@ def test_every_quantity_of_a_quiet_curve(name, fit, curves):
     np.testing.assert_allclose(records["approach_contact_point"], measured.z0, atol=0.01 * depth[0] + 2e-11)
     # the ramp turns beyond the contact point by a step's fraction that measure() adds: take the force from there
     z_top = measured.raw.retract.z[0]
-    load = reference.model_load(
-        0,
-        *(x * 1e9 ** (1 / 3) for x in sample.compliance(probe)[:1]),
-        (z_top - measured.z0) * 1e9 + case.adhesion / case.spring_constant * 1e9,
-    )
-    force = case.spring_constant * load * 1e-9 - case.adhesion
+    compliance = float(sample.compliance(probe)[0]) * 1e9 ** (1 / 3)
+    contact = reference.Contact(measured.settings.law, compliance, case.adhesion / case.spring_constant * 1e9)
+    force = case.spring_constant * contact.deflection((z_top - measured.z0) * 1e9) * 1e-9
     true_depth = ((force + case.adhesion) / probe.stiffness_factor(case.modulus)) ** (2 / 3)
     np.testing.assert_allclose(records["peak_force"], force, rtol=2e-4)
     np.testing.assert_allclose(records["indentation"], true_depth, rtol=2e-3)

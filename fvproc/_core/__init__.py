@@ -105,7 +105,9 @@ def _check_plain(array: np.ndarray, name: str, dtype: np.dtype, curves: int) -> 
         raise KernelError(f"{name} must be aligned to the members of its dtype")
 
 
-def fit_tile(raw: RawTile, settings: KernelSettings, *, out: np.ndarray | None = None) -> np.ndarray:
+def fit_tile(
+    raw: RawTile, settings: KernelSettings, *, thickness: np.ndarray | None = None, out: np.ndarray | None = None
+) -> np.ndarray:
     """Fit every curve of a tile.
 
     Parameters
@@ -114,6 +116,8 @@ def fit_tile(raw: RawTile, settings: KernelSettings, *, out: np.ndarray | None =
         Raw numbers of both branches, samples in the order of time.
     settings : KernelSettings
         From `kernel_settings`.
+    thickness : ndarray of float64, shape (curves,), optional
+        Of the film under each curve, m, in place of the settings' one; a curve where it is not positive has no modulus.
     out : ndarray of RECORD, shape (curves,), optional
         Filled and returned instead of a new array.
 
@@ -132,16 +136,18 @@ def fit_tile(raw: RawTile, settings: KernelSettings, *, out: np.ndarray | None =
     _checked(raw.retract, "retract", curves)
     if raw.height is not None:
         _check_plain(raw.height, "height", np.dtype(np.float64), curves)
+    if thickness is not None:
+        _check_plain(thickness, "thickness", np.dtype(np.float64), curves)
     records = np.empty(curves, RECORD) if out is None else out
     _check_plain(records, "out", RECORD, curves)
     if not records.flags.writeable:
         raise KernelError("out must be writeable")
     if curves:
-        _kernel.fit(raw, settings, _FATAL, records)
+        _kernel.fit(raw, settings, thickness, _FATAL, records)
     return records
 
 
-def explain(raw: RawTile, settings: KernelSettings) -> tuple[np.ndarray, ...]:
+def explain(raw: RawTile, settings: KernelSettings, *, thickness: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
     """Fit a tile of one curve and return what led to its record.
 
     Returns
@@ -158,8 +164,8 @@ def explain(raw: RawTile, settings: KernelSettings) -> tuple[np.ndarray, ...]:
     curves = _number_of_curves(raw)
     if curves != 1:
         raise KernelError(f"explain takes a tile of one curve, not {curves}")
-    record = fit_tile(raw, settings)
-    (approach, retract), fit_z, fit_d = _kernel.explain(raw, settings, _FATAL, record)
+    record = fit_tile(raw, settings, thickness=thickness)
+    (approach, retract), fit_z, fit_d = _kernel.explain(raw, settings, thickness, _FATAL, record)
     force = settings.spring_constant * _NANOMETRE
     with np.errstate(over="ignore", invalid="ignore"):  # an absurd scale overflows; the record's flags tell
         return (

@@ -14,13 +14,15 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from fvproc._core.axis cimport MOST_BLOCKS, axis_size, make_axis
-from fvproc._core.curve cimport Curve, finish_curve, fitted_branch, pose_curve, seal, survey_curve
+from fvproc._core.curve cimport (
+    Curve, Peaks, conclude_curve, finish_curve, fitted_branch, pose_curve, seal, survey_curve,
+)
 from fvproc._core.fit cimport Problem, Solution, minimise
 from fvproc._core.lanes cimport LANES
-from fvproc._core.model cimport model_load
+from fvproc._core.model cimport travel_at
 from fvproc._core.points cimport fill_up
 from fvproc._core.rows cimport convert_z, fetch_row, is_saturated, is_whole, load_branch
-from fvproc._core.types cimport INVALID_SAMPLES, SATURATED, Axis, Branch, Raw, Record, Settings
+from fvproc._core.types cimport INVALID_SAMPLES, NO_THICKNESS, SATURATED, Axis, Branch, Raw, Record, Settings
 from fvproc._core cimport types
 
 import numpy as np
@@ -36,6 +38,8 @@ FLAGS = {
     "BRANCHES_DISAGREE": types.BRANCHES_DISAGREE,
     "BEYOND_TIP_SHAPE": types.BEYOND_TIP_SHAPE,
     "DMT_DOUBTFUL": types.DMT_DOUBTFUL,
+    "JKR_DOUBTFUL": types.JKR_DOUBTFUL,
+    "FILM_DOUBTFUL": types.FILM_DOUBTFUL,
     "INVALID_CURVE": types.INVALID_CURVE,
     "BASELINE_TOO_SHORT": types.BASELINE_TOO_SHORT,
     "NO_CONTACT": types.NO_CONTACT,
@@ -45,6 +49,7 @@ FLAGS = {
     "FIT_FAILED": types.FIT_FAILED,
     "MODULUS_UNBOUNDED": types.MODULUS_UNBOUNDED,
     "CONTACT_NOT_FOUND": types.CONTACT_NOT_FOUND,
+    "NO_THICKNESS": types.NO_THICKNESS,
     "NOT_FINITE": types.NOT_FINITE(),
 }
 
@@ -84,8 +89,17 @@ def record_layout():
 cdef Settings _settings(object s):
     cdef Settings c
     c.spring_constant = s.spring_constant
-    c.model = s.model
-    c.reduced_per_stiffness = s.reduced_per_stiffness
+    cdef int i
+    c.law.kind = s.law.kind
+    c.law.load_power = s.law.load_power
+    c.law.depth_power = s.law.depth_power
+    c.law.film = s.law.film
+    c.law.reach_power = s.law.reach_power
+    for i in range(5):
+        c.law.series[i] = s.law.series[i]
+    c.modulus_scale = s.modulus_scale
+    c.film_reach = s.film_reach
+    c.film_thickness = s.film_thickness
     c.one_minus_nu2 = s.one_minus_nu2
     c.tip_compliance = s.tip_compliance
     c.tip_radius = s.tip_radius
@@ -132,6 +146,7 @@ cdef struct Tile:
     const int* approach_valid       # NULL where all samples are valid
     const int* retract_valid
     const double* height            # m; NULL where there is none
+    const double* thickness         # of the film, m; NULL where all curves have that of the settings
 
 
 # Scratch of eight curves, each of its own but for what the survey alone uses.
@@ -184,6 +199,7 @@ cdef void _survey(
     Record* record
 ) noexcept nogil:
     """Everything of curve i but its fits."""
+    cdef double thickness
     curve.flags = 0
     curve.fit.status = 0
     curve.fit.samples = 0
@@ -197,6 +213,13 @@ cdef void _survey(
     curve.quantum = tile.retract_d.scale if tile.retract_d.scale > 0.0 else -tile.retract_d.scale
     if tile.retract_d.type >= 2:
         curve.quantum = 0.0
+    curve.film_reach = 0.0
+    if settings.law.film:
+        thickness = tile.thickness[i] * 1e9 if tile.thickness != NULL else settings.film_thickness
+        if thickness > 0.0:     # not so where it is NaN
+            curve.film_reach = settings.film_reach / thickness
+        else:
+            curve.flags |= NO_THICKNESS
     survey_curve(
         curve, settings, scratch.f_approach, scratch.f_retract, scratch.work, scratch.means, record
     )
@@ -227,12 +250,12 @@ cdef class _Prepared:
         free(self.problems)
         free(self.solutions)
 
-    def __init__(self, raw, settings):
+    def __init__(self, raw, settings, thickness):
         cdef Py_ssize_t na = raw.approach.deflection.shape[1], nr = raw.retract.deflection.shape[1]
         cdef Py_ssize_t longest = na if na > nr else nr, slots = 2 * LANES
         cdef double* free_memory
         longest = (longest + 15) // 16 * 16
-        self.keep = raw
+        self.keep = raw, thickness
         self.curves = raw.approach.deflection.shape[0]
         self.settings = _settings(settings)
         self.tile.approach_samples = na
@@ -285,22 +308,28 @@ cdef class _Prepared:
         self.tile.approach_valid = NULL
         self.tile.retract_valid = NULL
         self.tile.height = NULL
+        self.tile.thickness = NULL
         if raw.approach.valid_length is not None:
             self.tile.approach_valid = <const int*><uintptr_t>raw.approach.valid_length.ctypes.data
         if raw.retract.valid_length is not None:
             self.tile.retract_valid = <const int*><uintptr_t>raw.retract.valid_length.ctypes.data
         if raw.height is not None:
             self.tile.height = <const double*><uintptr_t>raw.height.ctypes.data
+        if thickness is not None:
+            self.tile.thickness = <const double*><uintptr_t>thickness.ctypes.data
 
     cdef void fit_some(self, Py_ssize_t first, int count, Record* record, const unsigned int* fatal) noexcept nogil:
         """Fill the records of curves [first, first + count), count <= LANES."""
         cdef Problem* fits = self.problems
         cdef Problem* contacts = self.problems + 1
+        cdef Peaks peaks
         cdef int lane
-        fits.model = self.settings.model
-        contacts.model = self.settings.model
+        fits.law = self.settings.law
+        contacts.law = self.settings.law
         fits.points = 0
         contacts.points = 0
+        fits.hidden = False
+        contacts.hidden = False
         for lane in range(count):
             if first + lane + 1 < self.curves:
                 fetch_row(&self.tile.approach_d, first + lane + 1, self.tile.approach_samples)
@@ -319,16 +348,25 @@ cdef class _Prepared:
             fill_up(contacts)
             minimise(contacts, self.solutions + 1)
         for lane in range(count):
-            finish_curve(
-                &self.curve[lane], &self.settings, fits, self.solutions, contacts, self.solutions + 1, lane,
-                &record[first + lane]
+            conclude_curve(
+                &self.curve[lane], &self.settings, fits, self.solutions, contacts, self.solutions + 1, lane, &peaks
             )
+        for lane in range(count, LANES):
+            peaks.compliance[lane] = 1.0
+            peaks.adhesion[lane] = 0.0
+            peaks.film_reach[lane] = 0.0
+            peaks.travel[lane] = 1.0
+        travel_at(
+            &self.settings.law, peaks.compliance, peaks.adhesion, peaks.film_reach, peaks.travel, peaks.d, peaks.rate
+        )
+        for lane in range(count):
+            finish_curve(&self.curve[lane], &self.settings, &peaks, lane, &record[first + lane])
             seal(&record[first + lane], fatal, self.curve[lane].flags)
 
 
-def fit(raw, settings, const unsigned int[::1] fatal, records):
+def fit(raw, settings, thickness, const unsigned int[::1] fatal, records):
     """Fill `records` (a contiguous RECORD array) with one record per curve of the checked tile `raw`."""
-    cdef _Prepared p = _Prepared(raw, settings)
+    cdef _Prepared p = _Prepared(raw, settings, thickness)
     cdef Record* record = <Record*><uintptr_t>records.ctypes.data
     cdef Py_ssize_t i = 0
     with nogil:
@@ -337,13 +375,15 @@ def fit(raw, settings, const unsigned int[::1] fatal, records):
             i += LANES
 
 
-def explain(raw, settings, const unsigned int[::1] fatal, records):
+def explain(raw, settings, thickness, const unsigned int[::1] fatal, records):
     """Fit a tile of one curve and return what led to its record, arrays in surface order, nm (see the door)."""
-    cdef _Prepared p = _Prepared(raw, settings)
+    cdef _Prepared p = _Prepared(raw, settings, thickness)
     cdef Record* record = <Record*><uintptr_t>records.ctypes.data
     cdef Curve* curve = p.curve
     cdef Branch* branch
-    cdef Py_ssize_t i
+    cdef Peaks at
+    cdef Py_ssize_t i, j
+    cdef int lane
     p.fit_some(0, 1, record, &fatal[0])
     branches = []
     for which in range(2):
@@ -357,9 +397,17 @@ def explain(raw, settings, const unsigned int[::1] fatal, records):
     fit_d = np.empty(0)
     if curve.fit.samples > 0 and curve.fit.status == 0:
         fit_z = branches[0 if p.settings.fit_approach else 1][0][curve.fit.start:curve.fit.stop].copy()
-        fit_d = np.array([
-            model_load(p.settings.model, curve.fit.compliance, z - curve.fit.z0 + curve.fit.adhesion)
-            - curve.fit.adhesion + curve.fit.offset + curve.fit.tilt * (z - branch.axis.centre)
-            for z in fit_z
-        ], float)
+        fit_d = np.empty(len(fit_z))
+        for i in range(0, len(fit_z), LANES):
+            for lane in range(LANES):
+                j = i + lane if i + lane < len(fit_z) else i
+                at.compliance[lane] = curve.fit.compliance
+                at.adhesion[lane] = curve.fit.adhesion
+                at.film_reach[lane] = curve.fit.reach
+                at.travel[lane] = fit_z[j] - curve.fit.z0
+            travel_at(&p.settings.law, at.compliance, at.adhesion, at.film_reach, at.travel, at.d, at.rate)
+            for lane in range(LANES):
+                if i + lane < len(fit_z):
+                    fit_d[i + lane] = at.d[lane]
+        fit_d += curve.fit.offset + curve.fit.tilt * (fit_z - branch.axis.centre)
     return branches, fit_z, fit_d

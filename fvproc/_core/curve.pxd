@@ -11,13 +11,13 @@ from fvproc._core.contact cimport threshold_contact
 from fvproc._core.edges cimport SIGNIFICANT, find_edges, smoothed_minimum
 from fvproc._core.energy cimport adhesion_work, lost_work
 from fvproc._core.fit cimport Problem, Solution
-from fvproc._core.model cimport compliance_power, indentation_shape, model_load
+from fvproc._core.model cimport compliance_power
 from fvproc._core.points cimport conclude, pose, samples_of_fit
 from fvproc._core.sums cimport block_means, first_at_most, subtract_line
 from fvproc._core.types cimport (
-    BASELINE_TILTED, BASELINE_TOO_SHORT, BEYOND_TIP_SHAPE, BRANCHES_DISAGREE, CONE, CONTACT_NOT_FOUND,
-    CONTACT_NOT_LEFT, DMT_DOUBTFUL, FEW_POINTS, FIELDS, INVALID_CURVE,
-    MODULUS_UNBOUNDED, NO_ADHESION, NO_CONTACT, NOISE_CORRELATED, NOT_FINITE, POOR_FIT, SATURATED, SNAP_IN,
+    BASELINE_TILTED, BASELINE_TOO_SHORT, BEYOND_TIP_SHAPE, BRANCHES_DISAGREE, CONTACT_NOT_FOUND,
+    CONTACT_NOT_LEFT, DMT_DOUBTFUL, FEW_POINTS, FIELDS, FILM_DOUBTFUL, INVALID_CURVE, JKR_DOUBTFUL,
+    MODULUS_UNBOUNDED, NO_ADHESION, NO_CONTACT, NO_THICKNESS, NOISE_CORRELATED, NOT_FINITE, POOR_FIT, SATURATED, SNAP_IN,
     Branch, ContactFit, Record, Settings,
 )
 from fvproc._core.window cimport fit_window
@@ -48,7 +48,17 @@ cdef struct Curve:
     double unit_retract
     double quantum              # nm, a step of the converter
     double height               # m, of the scanner; NaN where there is none
+    double film_reach           # χ = film_reach·δ^(…), 1/nm^(…); 0 without a film
     unsigned int flags
+
+# The contacts of eight curves at their turning points: in (nm), and what the model makes of it.
+cdef struct Peaks:
+    double[8] compliance
+    double[8] adhesion
+    double[8] film_reach
+    double[8] travel            # z − z0
+    double[8] d
+    double[8] rate              # ∂d/∂z
 
 cdef inline void reduced_to_young(
     const Settings* settings, double reduced, double* young, double* derivative
@@ -64,11 +74,8 @@ cdef inline void reduced_to_young(
 
 
 cdef inline double reduced_modulus(const Settings* settings, double compliance) noexcept nogil:
-    """E* in Pa from the compliance B (nm): K = k/B^m, lengths to metres."""
-    cdef double stiffness = settings.spring_constant * NM / compliance_power(settings.model, compliance)
-    # nm^m to m^m: 1e9^(3/2) = 1e9·√1e9, 1e9² = 1e18
-    stiffness *= 1e18 if settings.model == CONE else 31622776601683.793
-    return settings.reduced_per_stiffness * stiffness
+    """E* in Pa from the compliance B (nm)."""
+    return settings.spring_constant * settings.modulus_scale / compliance_power(&settings.law, compliance)
 
 
 cdef inline void survey_branch(
@@ -195,7 +202,7 @@ cdef inline void survey_curve(
     if curve.height != curve.height:
         curve.height = (approach.peak - approach.axis.z[approach.peak_at]) * NM
         record.height = <float>(curve.height)
-    if curve.flags & SATURATED:
+    if curve.flags & (SATURATED | NO_THICKNESS):
         return
     curve.fit_count = 1
     curve.contact_count = 1
@@ -233,11 +240,12 @@ cdef inline void pose_curve(
         curve.fit_count = samples_of_fit(branch)
         curve.fit.status = pose(
             branch, curve.fit_count, settings.adhesive and not settings.adhesion_minimum, adhesion,
-            own_baseline(settings), not settings.fit_approach, fits, lane
+            own_baseline(settings), not settings.fit_approach, curve.film_reach, fits, lane
         )
     else:
         fit_window(
-            settings.model, branch, adhesion, branch.noise, settings.window_low, settings.window_high, work, &curve.fit
+            &settings.law, branch, adhesion, branch.noise, curve.film_reach, settings.window_low, settings.window_high,
+            work, &curve.fit
         )
     branch = &curve.approach
     if settings.contact_by_threshold:
@@ -246,19 +254,20 @@ cdef inline void pose_curve(
         curve.contact_count = samples_of_fit(branch)
         curve.contact.status = pose(
             branch, curve.contact_count, branch.pulled, -branch.lowest if branch.pulled else 0.0,
-            own_baseline(settings), False, contacts, lane
+            own_baseline(settings), False, curve.film_reach, contacts, lane
         )
 
 
-cdef inline void fill_fit(Curve* curve, const Settings* settings, Branch* branch, Record* record) noexcept nogil:
-    """Everything that follows from the fit of the contact model."""
+cdef inline void fill_fit(
+    Curve* curve, const Settings* settings, Branch* branch, double d, double rate, Record* record
+) noexcept nogil:
+    """Everything that follows from the fit of the contact model; d and ∂d/∂z: what it gives at the turning point."""
     cdef ContactFit* fit = &curve.fit
-    cdef double k = settings.spring_constant, load, depth, exponent, reduced, young, derivative, lower, adhesion
+    cdef double k = settings.spring_constant, depth, exponent, reduced, young, derivative, lower, adhesion, tabor
     cdef double r, w
-    exponent = 2.0 if settings.model == CONE else 1.5
+    exponent = <double>settings.law.load_power / settings.law.depth_power
     adhesion = fit.adhesion
-    load = model_load(settings.model, fit.compliance, branch.axis.z[0] - fit.z0 + adhesion)
-    depth = fit.compliance * indentation_shape(settings.model, load)
+    depth = branch.axis.z[0] - fit.z0 - d
     record.contact_point = <float>(fit.z0 * NM)
     record.contact_point_std = <float>(fit.z0_std * NM)
     record.adhesion = <float>(k * adhesion * NM)
@@ -287,22 +296,33 @@ cdef inline void fill_fit(Curve* curve, const Settings* settings, Branch* branch
     if settings.stiffness_of_window:
         record.stiffness = <float>(k * fit.slope)
     else:
-        record.stiffness = <float>(k * exponent * load / depth)
+        # dδ = dz − dd
+        record.stiffness = <float>(k * rate / (1.0 - rate))
     if settings.tip_radius > 0.0 and depth > 0.5 * settings.tip_radius:
         curve.flags |= BEYOND_TIP_SHAPE
+    if settings.law.film and fit.reach * (sqrt(depth) if settings.law.reach_power == 1 else depth) > 1.0:
+        curve.flags |= FILM_DOUBTFUL
     if settings.tabor and adhesion > 0.0:
+        # F_adh = 2π·w·R (DMT), (3/2)·π·w·R (JKR)
         r = settings.tip_radius * NM
-        w = k * adhesion * NM / (6.283185307179586 * r)
-        if r * w * w > reduced * reduced * NEAREST_APPROACH * NEAREST_APPROACH * NEAREST_APPROACH:
+        w = k * adhesion * NM / ((6.283185307179586 if settings.tabor > 0 else 4.71238898038469) * r)
+        tabor = r * w * w / (reduced * reduced * NEAREST_APPROACH * NEAREST_APPROACH * NEAREST_APPROACH)
+        if settings.tabor > 0 and tabor > 1.0:
             curve.flags |= DMT_DOUBTFUL
+        if settings.tabor < 0 and tabor < 1.0:
+            curve.flags |= JKR_DOUBTFUL
 
 
-cdef inline void finish_curve(
+cdef inline void conclude_curve(
     Curve* curve, const Settings* settings, const Problem* fits, const Solution* fit_solution,
-    const Problem* contacts, const Solution* contact_solution, int lane, Record* record
+    const Problem* contacts, const Solution* contact_solution, int lane, Peaks* peaks
 ) noexcept nogil:
-    """Fill the record with what the fits of a lane gave."""
+    """Take what the fits of a lane gave, and lay its turning point ready."""
     cdef Branch* branch = fitted_branch(curve, settings)
+    peaks.compliance[lane] = 1.0
+    peaks.adhesion[lane] = 0.0
+    peaks.film_reach[lane] = 0.0
+    peaks.travel[lane] = 1.0
     if not curve.fit_count:
         return
     if settings.maximum_likelihood and curve.fit.status == 0:
@@ -310,10 +330,11 @@ cdef inline void finish_curve(
             branch, fits, fit_solution, lane, curve.fit_count, settings.adhesive and not settings.adhesion_minimum,
             own_baseline(settings), curve.quantum, &curve.fit
         )
-    if curve.fit.status != 0:
-        curve.flags |= curve.fit.status
-    else:
-        fill_fit(curve, settings, branch, record)
+    if curve.fit.status == 0:
+        peaks.compliance[lane] = curve.fit.compliance
+        peaks.adhesion[lane] = curve.fit.adhesion
+        peaks.film_reach[lane] = curve.film_reach
+        peaks.travel[lane] = branch.axis.z[0] - curve.fit.z0
     branch = &curve.approach
     if not settings.contact_by_threshold and curve.contact.status == 0:
         conclude(
@@ -322,6 +343,20 @@ cdef inline void finish_curve(
         )
         if not (branch.axis.z[branch.axis.n - 1] < curve.contact.z0 < branch.axis.z[0]):
             curve.contact.status = CONTACT_NOT_FOUND
+
+
+cdef inline void finish_curve(
+    Curve* curve, const Settings* settings, const Peaks* peaks, int lane, Record* record
+) noexcept nogil:
+    """Fill the record with what the fits of a lane gave."""
+    cdef Branch* branch = fitted_branch(curve, settings)
+    if not curve.fit_count:
+        return
+    if curve.fit.status != 0:
+        curve.flags |= curve.fit.status
+    else:
+        fill_fit(curve, settings, branch, peaks.d[lane], peaks.rate[lane], record)
+    branch = &curve.approach
     if curve.contact.status != 0:
         curve.flags |= CONTACT_NOT_FOUND
         return

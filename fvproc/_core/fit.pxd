@@ -5,11 +5,13 @@
 # the errors); one curve at a time (the solution of the normal equations and the divisions of Newton's steps are chains
 # of dependent operations, in which a processor mostly waits; eight curves side by side fill its registers).
 
+from fvproc._core.jkr cimport jkr_at
 from fvproc._core.lanes cimport (
-    LANES, any_of, at_most, choose, get, lanes, larger, less, load, mask, none, smaller, splat, store,
+    LANES, any_of, at_most, choose, lanes, lanes_sqrt, larger, less, load, mask, none, smaller, splat, store,
 )
-from fvproc._core.model cimport model_at, root_guess, shape_of_root
+from fvproc._core.model cimport Contact, contact_of, model_at, root_guess, shape_of_root
 from fvproc._core.solve cimport ENTRIES, PARAMETERS, Factors, factorise, inverse_diagonal, solve
+from fvproc._core.types cimport JKR, Law
 
 cdef enum:
     MOST_POINTS = 48
@@ -20,7 +22,8 @@ cdef enum:
 # What eight fits start from. Points are means of neighbouring samples, so that a long contact costs no more than a
 # short one: the model bends by less than 1e-4 of the load between the samples of one of 25 or more points.
 cdef struct Problem:
-    int model
+    Law law
+    bint hidden                 # whether the end of contact is in any lane
     int points                  # of the lane that has most; others are filled up with points of weight 0
     int[8] used                 # points of each lane, 0 where it holds no curve
     double[384] y               # [point][lane]: d, nm
@@ -30,9 +33,10 @@ cdef struct Problem:
     double[6][8] free_sums      # of the samples free of contact: 1, ζ, ζ², d, ζd, d²
     double[8] adhesion          # a to start from
     double[8] top               # d at the peak
-    double[8] expected          # of the anchor: of_z0·z0 + of_adhesion·a = expected
+    double[8] film_reach
+    double[8] expected          # of the anchor: of_z0·z0 + of_end·end = expected
     double[8] of_z0
-    double[8] of_adhesion
+    double[8] of_end
     double[8] anchor_weight     # (noise/σ)²
     double[8] noise
     double[8] per_reach         # 1/nm, over which a hidden jump is drawn out; 0 where the end of contact is known
@@ -41,7 +45,8 @@ cdef struct Problem:
 
 # What they end in.
 cdef struct Solution:
-    double[5][8] theta          # B, z0 − centre, a, offset, tilt
+    double[5][8] theta          # B, z0 − centre, a (√a with JKR), offset, tilt
+    double[8] end               # z − z0 of the jump
     double[3][8] inverse        # diagonal of the inverse normal matrix: times the variance, that of B, z0, a
     double[8] cost              # over contact, free samples and anchor
     double[8] contact_cost
@@ -60,39 +65,54 @@ cdef struct State:
     lanes contact_cost
 
 
-cdef inline void assess(Problem* problem, State* state) noexcept nogil:
+cdef enum Sums:
+    PLAIN = 0       # the adhesion acts outside the contact, whose end is known
+    DRAWN_OUT = 1   # ... or is hidden in some lane
+    INSIDE = 2      # the adhesion changes the contact
+
+
+cdef inline void assess_as(Sums sums, Problem* problem, State* state) noexcept nogil:
     """Normal equations and cost at state.theta; rows and columns of what is held become those of the unit matrix."""
-    cdef lanes b = state.theta[0], a = state.theta[2], offset = state.theta[3], tilt = state.theta[4]
-    cdef lanes shift = a - state.theta[1], zero = splat(0.0), one = splat(1.0), tiny = splat(1e-18)
+    cdef lanes a = state.theta[2], offset = state.theta[3], tilt = state.theta[4]
+    cdef lanes zero = splat(0.0), one = splat(1.0), tiny = splat(1e-18), shift
     cdef lanes bb = zero, bs = zero, b1 = zero, bz = zero, ss = zero, s1 = zero, sz = zero
     cdef lanes rb = zero, rs = zero, rh = zero, r1 = zero, rz = zero, rr = zero, w0 = zero, wz = zero, wzz = zero
     cdef lanes bh = zero, sh = zero, hh = zero, h1 = zero, hz = zero
-    cdef lanes zeta, c, root, q, s, g, r, w, ws, wg, wr, h, x, rate
+    cdef lanes zeta, c, root, q, s, g, e, r, w, ws, wg, wr, h, x, rate
     cdef mask held
-    cdef lanes per_b = one / b
-    # contact ends in a jump where z = z0 − a; where it is hidden, it is drawn out to both sides over a distance of
+    cdef Contact contact
+    # contact ends in a jump where z = z0 + end; where it is hidden, it is drawn out to both sides over a distance of
     # about that of the samples, so that the fit can find it
     cdef lanes per_reach = load(problem.per_reach)
     cdef mask seeks = less(zero, per_reach)
-    cdef bint hidden = any_of(seeks)
     cdef int i, j, k
+    contact_of(&problem.law, state.theta[0], a, load(problem.film_reach), &contact)
+    shift = -contact.end - state.theta[1]
     for i in range(problem.points):
         zeta = load(problem.zeta + i * LANES)
         w = load(problem.weight + i * LANES)
         c = zeta + shift
         root = load(problem.root + i * LANES)
-        model_at(problem.model, b, per_b, larger(c, tiny), &root, &q, &s, &g)
+        if sums == INSIDE:
+            jkr_at(
+                contact.b, contact.per_b, a, contact.u_end, larger(c, tiny) + contact.end, &root, &q, &s, &g, &e
+            )
+        else:
+            model_at(&problem.law, &contact, larger(c, tiny), &root, &q, &s, &g)
+            q = q - a
         store(problem.root + i * LANES, root)
-        q = q - a
-        h = one
-        if hidden:
+        if sums != PLAIN:
             x = larger(smaller(c * per_reach, one), -one)
             # ½ + ¾x − ¼x³, the cubic from 0 to 1 that is flat at both ends
             h = choose(seeks, splat(0.5) + x * (0.75 - 0.25 * x * x), one)
             rate = choose(seeks, (0.75 - 0.75 * x * x) * per_reach, zero)
-            s = h * s + rate * q
+            rate = rate * q
+            s = h * s + rate
             g = h * g
             q = h * q
+            if sums == INSIDE:
+                g = g - rate * contact.end_of_b
+                e = h * e - rate * contact.end_of_adhesion
         r = load(problem.y + i * LANES) - q - (offset + tilt * zeta)
         ws = w * s
         wg = w * g
@@ -104,46 +124,63 @@ cdef inline void assess(Problem* problem, State* state) noexcept nogil:
         ss = ss + ws * s
         s1 = s1 + ws
         sz = sz + ws * zeta
-        x = w * h
-        bh = bh + x * g
-        sh = sh + x * s
-        hh = hh + x * h
-        h1 = h1 + x
-        hz = hz + x * zeta
+        if sums != PLAIN:
+            # of h, ∂d/∂a being S − h; inside the contact of ∂d/∂a itself
+            x = w * e if sums == INSIDE else w * h
+            bh = bh + x * g
+            sh = sh + x * s
+            hh = hh + (x * e if sums == INSIDE else x * h)
+            h1 = h1 + x
+            hz = hz + x * zeta
+            rh = rh + x * r
         rb = rb + wg * r
         rs = rs + ws * r
-        rh = rh + x * r
         r1 = r1 + wr
         rz = rz + wr * zeta
         rr = rr + wr * r
         w0 = w0 + w
         wz = wz + w * zeta
         wzz = wzz + w * zeta * zeta
-    # J = (g, −S, S − h, 1, ζ), h = 1 in contact
+    # J = (g, −S, ∂d/∂a, 1, ζ)
     cdef lanes* m = state.matrix
     cdef lanes* v = state.gradient
     cdef lanes[6] free
-    cdef lanes miss, weight, of_z0, of_adhesion
+    cdef lanes miss, weight, of_z0, of_end, of_adhesion, of_b
     for j in range(6):
         free[j] = load(problem.free_sums[j])
     m[0] = bb
     m[1] = -bs
     m[2] = ss
-    m[3] = bs - bh
-    m[4] = sh - ss
-    m[5] = ss - 2.0 * sh + hh
     m[6] = b1
     m[7] = -s1
-    m[8] = s1 - h1
     m[9] = w0 + free[0]
     m[10] = bz
     m[11] = -sz
-    m[12] = sz - hz
     m[13] = wz + free[1]
     m[14] = wzz + free[2]
     v[0] = rb
     v[1] = -rs
-    v[2] = rs - rh
+    if sums == INSIDE:
+        m[3] = bh
+        m[4] = -sh
+        m[5] = hh
+        m[8] = h1
+        m[12] = hz
+        v[2] = rh
+    else:
+        if sums == PLAIN:
+            bh = b1
+            sh = s1
+            hh = w0
+            h1 = w0
+            hz = wz
+            rh = r1
+        m[3] = bs - bh
+        m[4] = sh - ss
+        m[5] = ss - 2.0 * sh + hh
+        m[8] = s1 - h1
+        m[12] = sz - hz
+        v[2] = rs - rh
     v[3] = r1 + (free[3] - offset * free[0] - tilt * free[1])
     v[4] = rz + (free[4] - offset * free[1] - tilt * free[2])
     state.contact_cost = rr
@@ -153,9 +190,17 @@ cdef inline void assess(Problem* problem, State* state) noexcept nogil:
     )
     # the anchor
     of_z0 = load(problem.of_z0)
-    of_adhesion = load(problem.of_adhesion)
+    of_end = load(problem.of_end)
     weight = load(problem.anchor_weight)
-    miss = load(problem.expected) - of_z0 * state.theta[1] - of_adhesion * a
+    miss = load(problem.expected) - of_z0 * state.theta[1] - of_end * contact.end
+    of_adhesion = -of_end
+    if sums == INSIDE:
+        of_adhesion = of_end * contact.end_of_adhesion
+        of_b = of_end * contact.end_of_b
+        m[0] = m[0] + weight * of_b * of_b
+        m[1] = m[1] + weight * of_b * of_z0
+        m[3] = m[3] + weight * of_b * of_adhesion
+        v[0] = v[0] + weight * miss * of_b
     m[2] = m[2] + weight * of_z0 * of_z0
     m[4] = m[4] + weight * of_z0 * of_adhesion
     m[5] = m[5] + weight * of_adhesion * of_adhesion
@@ -170,21 +215,35 @@ cdef inline void assess(Problem* problem, State* state) noexcept nogil:
         v[j] = choose(held, zero, v[j])
 
 
+cdef inline void assess(Problem* problem, State* state) noexcept nogil:
+    if problem.law.kind == JKR:
+        assess_as(INSIDE, problem, state)
+    elif problem.hidden:
+        assess_as(DRAWN_OUT, problem, state)
+    else:
+        assess_as(PLAIN, problem, state)
+
+
 cdef inline mask start_values(Problem* problem, lanes* theta) noexcept nogil:
     """B and z0 from a straight line of δ-like ζ − d against q^(1/m): the model is linear in these, q being measured.
 
     Points below a tenth of the load are left out, where noise bends q^(1/m). Returns the lanes with too few points.
     """
-    cdef lanes zero = splat(0.0), a = load(problem.adhesion), top = load(problem.top) + a
+    cdef lanes zero = splat(0.0), a = load(problem.adhesion), top = load(problem.top) + a, attraction = a
+    cdef Contact contact
     cdef lanes n = zero, sg = zero, sd = zero, sgg = zero, sgd = zero, w, q, g, d, determinant, b, least, y, p
     cdef int i
+    if problem.law.kind == JKR:
+        attraction = lanes_sqrt(a)
+    contact.adhesion = attraction
+    contact.tau = zero      # as if there were no film: its series holds B, which is not known yet
     for i in range(problem.points):
         y = load(problem.y + i * LANES)
         q = y + a
         w = choose(less(0.1 * top, q), load(problem.weight + i * LANES), zero)
-        p = root_guess(problem.model, larger(q, splat(1e-18)))
+        p = root_guess(&problem.law, &contact, larger(q, splat(1e-18)))
         store(problem.root + i * LANES, p)
-        g = shape_of_root(problem.model, p)
+        g = shape_of_root(&problem.law, &contact, p)
         d = load(problem.zeta + i * LANES) - y
         n = n + w
         sg = sg + w * g
@@ -194,12 +253,13 @@ cdef inline mask start_values(Problem* problem, lanes* theta) noexcept nogil:
     determinant = n * sgg - sg * sg
     b = (n * sgd - sg * sd) / determinant
     # a slope that is not positive says "stiffer than can be told": start from one part in 30 of the load's travel
-    g = shape_of_root(problem.model, root_guess(problem.model, larger(top, splat(1e-18))))
+    p = root_guess(&problem.law, &contact, larger(top, splat(1e-18)))
+    g = shape_of_root(&problem.law, &contact, p)
     least = top / (30.0 * g)
     b = choose(less(least, b), b, least)
     theta[0] = b
     theta[1] = (sd - b * sg) / n
-    theta[2] = a
+    theta[2] = attraction
     theta[3] = zero
     theta[4] = zero
     return ~(less(splat(2.5), n) & less(zero, determinant) & less(zero, top))
@@ -208,6 +268,7 @@ cdef inline mask start_values(Problem* problem, lanes* theta) noexcept nogil:
 cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
     """Levenberg-Marquardt from start_values to the minimum in every lane; a lane that is settled rests."""
     cdef State state, trial
+    cdef Contact contact
     cdef Factors factors
     cdef lanes[5] step
     cdef lanes zero = splat(0.0), one = splat(1.0), damping = zero, clamped = zero, promised = zero, limit, least, earlier
@@ -269,6 +330,8 @@ cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
         store(solution.theta[j], state.theta[j])
     for j in range(3):
         store(solution.inverse[j], step[j])
+    contact_of(&problem.law, state.theta[0], state.theta[2], load(problem.film_reach), &contact)
+    store(solution.end, contact.end)
     store(solution.cost, state.cost)
     store(solution.contact_cost, state.contact_cost)
     store(solution.failed, choose(failed, one, zero))

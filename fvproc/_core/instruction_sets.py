@@ -30,11 +30,23 @@ class Kernel(Protocol):
     def record_layout(self) -> tuple[dict[str, int], int]:
         """Return {field: byte offset} of the C record and its size."""
 
-    def fit(self, raw: RawTile, settings: KernelSettings, fatal: np.ndarray, records: np.ndarray) -> None:
+    def fit(
+        self,
+        raw: RawTile,
+        settings: KernelSettings,
+        thickness: np.ndarray | None,
+        fatal: np.ndarray,
+        records: np.ndarray,
+    ) -> None:
         """Fill `records`."""
 
     def explain(
-        self, raw: RawTile, settings: KernelSettings, fatal: np.ndarray, records: np.ndarray
+        self,
+        raw: RawTile,
+        settings: KernelSettings,
+        thickness: np.ndarray | None,
+        fatal: np.ndarray,
+        records: np.ndarray,
     ) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray, np.ndarray]:
         """Fill the one record of `records` and return what led to it."""
 

@@ -1,22 +1,51 @@
 # The contact models: deflection as a function of piezo position, solved without pow, log or a call to libm's cbrt.
 #
-# With q = P/k, P the force on the contact itself (F = P − F_adh), and δ = B·q^(1/m) the indentation, a curve obeys
+# With q = P/k, P the force on the contact itself (F = P − F_adh), and δ the indentation, a curve obeys
 #
-#     q + B·q^(1/m) = c,   c = z − z0 + F_adh/k,   d = q − F_adh/k
+#     q + δ = c,   c = z − z0 + F_adh/k,   d = q − F_adh/k,   q = p^n, δ = B·p^r
 #
-# which is P = K·δ^m with K = k/B^m (m = 3/2 sphere, 2 cone) in the coordinates of the measurement. The compliance B
-# enters almost linearly, and B → 0 is the rigid limit: a fit in B neither diverges there nor bends its errors,
-# which a fit in ln K does. The sphere is solved for p = q^(1/3) from p³ + B·p² = c, the cone in closed form.
+# which is P = K·δ^m with m = n/r (3/2 sphere, 2 cone, 1 punch) and K = k/B^m in the coordinates of the measurement.
+# The compliance B enters almost linearly, and B → 0 is the rigid limit: a fit in B neither diverges there nor bends
+# its errors, which a fit in ln K does. Sphere and cone are here, other powers and films in power.pxd, JKR in jkr.pxd.
 #
-# On lanes each model is one function: from B and c to q, S = ∂q/∂c and ∂q/∂B = −q^(1/m)·S; `root` is kept from one
-# call to the next at parameters nearby.
+# On lanes each model is one function: from B and c to q, S = ∂q/∂c and ∂q/∂B; `root` is kept from one call to the
+# next at parameters nearby.
 
 from libc.math cimport sqrt
 
+from fvproc._core.jkr cimport jkr_at, jkr_end, jkr_root, jkr_shape, jkr_slope_of_shape
 from fvproc._core.lanes cimport (
-    any_of, choose, cube_root_guess, lanes, lanes_sqrt, less, mask, smaller, splat, square_root_guess,
+    any_of, choose, cube_root_guess, lanes, lanes_sqrt, larger, less, load, mask, smaller, splat, square_root_guess,
+    store,
 )
-from fvproc._core.types cimport CONE
+from fvproc._core.power cimport film_reach, power_at, power_root, power_slope_of_shape, to_power
+from fvproc._core.types cimport CONE, JKR, POWER, SPHERE, Law
+
+# What is the same for all samples of a curve.
+cdef struct Contact:
+    lanes b             # compliance
+    lanes per_b
+    lanes adhesion      # a = F_adh/k; α = √a with JKR
+    lanes tau           # of a film
+    lanes end           # z − z0 at which the tip jumps off, and its derivatives
+    lanes end_of_b
+    lanes end_of_adhesion
+    lanes u_end         # JKR's root there
+
+
+cdef inline void contact_of(const Law* law, lanes b, lanes adhesion, lanes reach, Contact* contact) noexcept nogil:
+    """adhesion: a, or α with JKR."""
+    contact.b = b
+    contact.per_b = splat(1.0) / b
+    contact.adhesion = adhesion
+    if law.kind == JKR:
+        jkr_end(
+            b, adhesion, &contact.u_end, &contact.end, &contact.end_of_b, &contact.end_of_adhesion
+        )
+        return
+    contact.end = -adhesion
+    if law.kind == POWER:
+        contact.tau = film_reach(law, b, reach)
 
 
 cdef inline lanes sphere_start(lanes per_b, lanes c) noexcept nogil:
@@ -56,105 +85,94 @@ cdef inline void cone_at(lanes b, lanes c, lanes* q, lanes* s, lanes* of_b) noex
 
 
 cdef inline void model_at(
-    int model, lanes b, lanes per_b, lanes c, lanes* root, lanes* q, lanes* s, lanes* of_b
+    const Law* law, const Contact* contact, lanes c, lanes* root, lanes* q, lanes* s, lanes* of_b
 ) noexcept nogil:
-    """q, ∂q/∂c and ∂q/∂B of one sample of each lane; c > 0, per_b = 1/b; root is read and set."""
-    if model == CONE:
-        cone_at(b, c, q, s, of_b)
+    """q, ∂q/∂c and ∂q/∂B of one sample of each lane; c > 0; root is read and set. Not for JKR."""
+    if law.kind == SPHERE:
+        sphere_at(contact.b, contact.per_b, c, root, q, s, of_b)
+    elif law.kind == CONE:
+        cone_at(contact.b, c, q, s, of_b)
     else:
-        sphere_at(b, per_b, c, root, q, s, of_b)
+        power_at(law, contact.b, contact.per_b, contact.tau, c, root, q, s, of_b)
 
 
-cdef inline lanes root_guess(int model, lanes q) noexcept nogil:
-    """p, of which q and q^(1/m) are powers, within 1e-4. q > 0."""
+cdef inline lanes root_guess(const Law* law, const Contact* contact, lanes q) noexcept nogil:
+    """The root of a load, within 1e-4. q > 0."""
     cdef lanes p, cube
-    if model == CONE:
+    if law.kind == CONE:
         return lanes_sqrt(q)
+    if law.kind == POWER:
+        return power_root(law, contact.tau, q)
+    if law.kind == JKR:
+        return jkr_root(contact.adhesion, q)
     p = cube_root_guess(q)
     # Halley's step on p³ = q, of third order
     cube = p * p * p
     return p * (cube + 2.0 * q) / (2.0 * cube + q)
 
 
-cdef inline lanes root_at(int model, lanes q) noexcept nogil:
-    """p, within 1e-12. q > 0."""
-    cdef lanes p = root_guess(model, q), cube
-    if model == CONE:
-        return p
-    cube = p * p * p
-    return p * (cube + 2.0 * q) / (2.0 * cube + q)
-
-
-cdef inline lanes shape_of_root(int model, lanes p) noexcept nogil:
-    """q^(1/m)."""
-    return p if model == CONE else p * p
-
-
-cdef inline lanes slope_of_shape(int model, lanes p) noexcept nogil:
-    """d q^(1/m)/dq."""
-    return (splat(0.5) if model == CONE else splat(2.0 / 3.0)) / p
-
-
-cdef inline double cube_root(double x) noexcept nogil:
-    """x^(1/3) for x >= 0 to the last bits, from additions, products and quotients only."""
-    cdef double p
-    cdef int i
-    if x <= 1e-30:
-        return 0.0
-    p = guess_of_one(x)
-    for i in range(3):
-        p = (2.0 * p + x / (p * p)) * (1.0 / 3.0)
+cdef inline lanes root_at(const Law* law, const Contact* contact, lanes q) noexcept nogil:
+    """The root of a load, within 1e-12. q > 0."""
+    cdef lanes p = root_guess(law, contact, q), cube
+    if law.kind == SPHERE:
+        cube = p * p * p
+        p = p * (cube + 2.0 * q) / (2.0 * cube + q)
     return p
 
 
-cdef inline double indentation_shape(int model, double q) noexcept nogil:
-    """q^(1/m): the indentation per compliance; 0 for q <= 0."""
-    cdef double p
-    if q <= 0.0:
-        return 0.0
-    if model == CONE:
-        return sqrt(q)
-    p = cube_root(q)
-    return p * p
+cdef inline lanes shape_of_root(const Law* law, const Contact* contact, lanes p) noexcept nogil:
+    """δ/B."""
+    if law.kind == SPHERE:
+        return p * p
+    if law.kind == CONE:
+        return p
+    return to_power(p, law.depth_power) if law.kind == POWER else jkr_shape(contact.adhesion, p)
 
 
-cdef inline double compliance_power(int model, double b) noexcept nogil:
-    """B^m."""
-    return b * b if model == CONE else b * sqrt(b)
+cdef inline lanes slope_of_shape(const Law* law, const Contact* contact, lanes p) noexcept nogil:
+    """d(δ/B)/dq."""
+    if law.kind == SPHERE:
+        return splat(2.0 / 3.0) / p
+    if law.kind == CONE:
+        return splat(0.5) / p
+    if law.kind == POWER:
+        return power_slope_of_shape(law, contact.tau, p)
+    return jkr_slope_of_shape(contact.adhesion, p)
 
 
-cdef inline double model_load(int model, double b, double c) noexcept nogil:
-    """q of one sample."""
-    cdef double p, s, f, slope
+cdef inline void travel_at(
+    const Law* law, const double* compliance, const double* adhesion, const double* reach, const double* travel,
+    double* d, double* slope
+) noexcept nogil:
+    """d and ∂d/∂z at z − z0 = travel, of as many contacts as there are lanes; −a or 0 beyond the end of contact."""
+    cdef Contact contact
+    cdef lanes a = load(adhesion), x = load(travel), root, q, s, of_b, of_adhesion, c, tiny = splat(1e-18)
+    cdef mask outside
+    cdef lanes zero = splat(0.0), attraction = a
+    if law.kind == JKR:
+        a = lanes_sqrt(larger(a, zero))
+    contact_of(law, load(compliance), a, load(reach), &contact)
+    c = x - contact.end
+    outside = less(c, tiny)
+    c = larger(c, tiny)
+    root = splat(1e-300)
+    if law.kind == JKR:
+        jkr_at(
+            contact.b, contact.per_b, a, contact.u_end, c + contact.end, &root, &q, &s, &of_b, &of_adhesion
+        )
+    else:
+        model_at(law, &contact, c, &root, &q, &s, &of_b)
+        # a second time from the root so found, to the last digits
+        model_at(law, &contact, c, &root, &q, &s, &of_b)
+        q = choose(outside, zero, q) - attraction
+    store(d, q)
+    store(slope, s)
+
+
+cdef inline double compliance_power(const Law* law, double b) noexcept nogil:
+    """B^m; m is a multiple of a half."""
+    cdef double root = sqrt(b), result = 1.0
     cdef int i
-    if not c > 1e-30:
-        return 0.0
-    if model == CONE:
-        s = 2.0 * c / (b + sqrt(b * b + 4.0 * c))
-        return s * s
-    p = cube_root(c)
-    s = sqrt(c / b) if b > 0.0 else p
-    if s < p:
-        p = s
-    for i in range(3):
-        f = p * p * (p + b) - c
-        slope = p * (3.0 * p + 2.0 * b)
-        p = p - f * slope / (slope * slope - f * (3.0 * p + b))
-    return p * p * p
-
-
-cdef extern from *:
-    """
-    static inline double fvproc_guess_of_one(double x) {
-        int64_t bits, high;
-        memcpy(&bits, &x, sizeof bits);
-        high = bits >> 32;
-        high += high << 2;
-        high += high << 4;
-        high += high << 8;
-        bits = ((high >> 16) + (int64_t)715100000) << 32;
-        memcpy(&x, &bits, sizeof x);
-        return x;
-    }
-    """
-    double guess_of_one "fvproc_guess_of_one"(double x) noexcept nogil
+    for i in range(2 * law.load_power // law.depth_power):
+        result = result * root
+    return result

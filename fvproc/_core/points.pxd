@@ -1,10 +1,10 @@
 # From a branch with its edges to a lane of the fit: the points, what is known besides, and back to errors in nm.
 
-from libc.math cimport sqrt
+from libc.math cimport fabs, sqrt
 
 from fvproc._core.fit cimport FEWEST, MOST_POINTS, Problem, Solution
 from fvproc._core.lanes cimport LANES
-from fvproc._core.types cimport FIT_FAILED, TOO_FEW_POINTS, Branch, ContactFit
+from fvproc._core.types cimport FIT_FAILED, JKR, TOO_FEW_POINTS, Branch, ContactFit
 
 cdef enum:
     SINGLE = 16     # samples nearest to the end of a long contact that are not taken together
@@ -23,7 +23,8 @@ cdef inline void leave_idle(Problem* problem, int lane) noexcept nogil:
     problem.top[lane] = 1.0
     problem.expected[lane] = 0.0
     problem.of_z0[lane] = 0.0
-    problem.of_adhesion[lane] = 0.0
+    problem.of_end[lane] = 0.0
+    problem.film_reach[lane] = 0.0
     problem.anchor_weight[lane] = 0.0
     problem.noise[lane] = 1.0
     problem.per_reach[lane] = 0.0
@@ -61,7 +62,7 @@ cdef inline void set_anchor(const Branch* branch, bint retract, Problem* problem
     """What is known of pull-off or snap-in besides the forces.
 
     In a stiff contact the forces hardly tell the adhesion: the place of the jump does. On retract the pull-off,
-    z0 − a, lies between the last sample in contact and the first one free. On approach the contact point itself does,
+    z0 − a (elsewhere with JKR), lies between the last sample in contact and the first one free. On approach the contact point itself does,
     but for the distance from which the tip jumps in, about as far as the jump is high. Where no jump stands out, the
     adhesion is no more than what noise and the distance of the samples can hide.
     """
@@ -70,21 +71,20 @@ cdef inline void set_anchor(const Branch* branch, bint retract, Problem* problem
     cdef double spacing = z[i - 1] - z[i], weight
     problem.of_z0[lane] = 1.0 if branch.pulled else 0.0
     problem.expected[lane] = 0.5 * (z[i - 1] + z[i]) - branch.axis.centre if branch.pulled else 0.0
+    problem.of_end[lane] = 0.0
     if not branch.pulled:
-        problem.of_adhesion[lane] = 1.0
         weight = 0.0
     elif retract:
-        problem.of_adhesion[lane] = -1.0
+        problem.of_end[lane] = 1.0
         weight = branch.noise / (0.3 * spacing + 0.4 * branch.noise)
     else:
-        problem.of_adhesion[lane] = 0.0
         weight = branch.noise / (spacing + branch.noise - branch.lowest)
     problem.anchor_weight[lane] = weight * weight
 
 
 cdef inline int pose(
     const Branch* branch, Py_ssize_t count, bint free_adhesion, double adhesion, int baseline_parameters, bint retract,
-    Problem* problem, int lane
+    double film_reach, Problem* problem, int lane
 ) noexcept nogil:
     """Fill a lane with the fit of samples [0, count); return 0, or the flag that says why there is none."""
     cdef const double* z = branch.axis.z
@@ -128,12 +128,14 @@ cdef inline int pose(
     if not free_adhesion:
         problem.anchor_weight[lane] = 0.0
     problem.adhesion[lane] = adhesion
+    problem.film_reach[lane] = film_reach
     problem.top[lane] = branch.peak
     problem.noise[lane] = branch.noise
     problem.per_reach[lane] = 0.0
     if free_adhesion and not branch.pulled:
         i = branch.end if branch.end < branch.axis.n - 1 else branch.axis.n - 1
         problem.per_reach[lane] = 1.0 / (z[i - 1] - z[i] + 3.0 * branch.noise)
+        problem.hidden = True
     problem.holds[0][lane] = 0.0 if free_adhesion else 1.0
     problem.holds[1][lane] = 0.0 if baseline_parameters > 0 else 1.0
     problem.holds[2][lane] = 0.0 if baseline_parameters > 1 else 1.0
@@ -151,7 +153,7 @@ cdef inline void conclude(
     if solution.failed[lane] > 0.5:
         fit.status = FIT_FAILED
         return
-    end = solution.theta[1][lane] - solution.theta[2][lane]
+    end = solution.theta[1][lane] + solution.end[lane]
     for p in range(problem.points):
         w = problem.weight[p * LANES + lane]
         if not w > 0.0:
@@ -184,7 +186,13 @@ cdef inline void conclude(
     fit.z0 = solution.theta[1][lane] + branch.axis.centre
     fit.z0_std = sqrt(variance * solution.inverse[1][lane])
     fit.adhesion = solution.theta[2][lane]
-    fit.adhesion_std = sqrt(variance * solution.inverse[2][lane]) if free_adhesion else branch.noise
+    fit.adhesion_std = sqrt(variance * solution.inverse[2][lane])
+    if problem.law.kind == JKR:     # from its root
+        fit.adhesion_std *= 2.0 * fabs(fit.adhesion)
+        fit.adhesion *= fabs(fit.adhesion)
+    if not free_adhesion:
+        fit.adhesion_std = branch.noise
+    fit.reach = problem.film_reach[lane]
     fit.offset = solution.theta[3][lane]
     fit.tilt = solution.theta[4][lane]
     fit.rmse = sqrt(solution.contact_cost[lane] / points)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from fvproc.models import MODELS, film_series
 from fvproc.recipe import Recipe
 from fvproc.volume import Channel, ForceVolume
 
-_MODELS = {"dmt": 0, "hertz": 0, "sneddon_cone": 1}
+_SPHERE, _CONE, _POWER, _JKR = range(4)
 _NANOMETRE = 1e-9
 
 
@@ -22,6 +22,18 @@ class Conversion:
 
 
 @dataclass(frozen=True, slots=True)
+class Law:
+    """A contact model as the kernel takes it; see `fvproc.models` and `Law` in `types.pxd`."""
+
+    kind: int
+    load_power: int
+    depth_power: int
+    film: bool = False
+    reach_power: int = 0
+    series: tuple[float, float, float, float, float] = (1.0, 0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
 class KernelSettings:
     """What `_kernel.pyx` needs to know, in its units: nm for lengths along z, SI for the rest."""
 
@@ -30,13 +42,15 @@ class KernelSettings:
     retract_deflection: Conversion
     retract_z: Conversion
     spring_constant: float
-    model: int
-    reduced_per_stiffness: float
+    law: Law
+    modulus_scale: float
+    film_reach: float
+    film_thickness: float
     one_minus_nu2: float
     tip_compliance: float
     tip_radius: float
     adhesive: bool
-    tabor: bool
+    tabor: int
     baseline_fraction: float
     baseline_order: int
     baseline_of_approach: bool
@@ -55,16 +69,18 @@ def _conversion(channel: Channel, scale: tuple[float, float]) -> Conversion:
     return Conversion(scale[0] / _NANOMETRE, scale[1] / _NANOMETRE, channel.invalid)
 
 
-def reduced_per_stiffness(recipe: Recipe) -> float:
-    """Return E*/K of the recipe's tip, K the factor in F = K·δ^m.
-
-    Sphere: K = (4/3)·E*·√R (Derjaguin, Muller & Toporov 1975; Hertz 1881). Cone: K = (2/π)·E*·tan α (Sneddon 1965).
-    """
-    if recipe.fit.model == "sneddon_cone":
-        assert recipe.tip.half_angle is not None
-        return math.pi / (2.0 * math.tan(recipe.tip.half_angle))
-    assert recipe.tip.radius is not None
-    return 3.0 / (4.0 * math.sqrt(recipe.tip.radius))
+def _law(recipe: Recipe) -> tuple[Law, float]:
+    """Return the law of the recipe's model and film, and χ of the film in the kernel's units at h = 1 nm."""
+    model = MODELS[recipe.fit.model]
+    powers = model.load_power, model.depth_power
+    if recipe.film.thickness is None:
+        kind = _SPHERE if powers == (3, 2) else _CONE if powers == (2, 1) else _POWER
+        return Law(_JKR if model.adhesion == "inside" else kind, *powers), 0.0
+    assert recipe.poisson_ratio is not None
+    series = film_series(recipe.tip, recipe.film.bonding, recipe.poisson_ratio)
+    # χ = reach·δ^(power/2)/h: in nm, (1e-9)^(power/2 − 1) of that in m
+    reach = series.reach * _NANOMETRE ** (0.5 * series.power - 1.0)
+    return Law(_POWER, *powers, True, series.power, series.coefficients), reach
 
 
 def kernel_settings(volume: ForceVolume, recipe: Recipe) -> KernelSettings:
@@ -86,19 +102,25 @@ def kernel_settings(volume: ForceVolume, recipe: Recipe) -> KernelSettings:
     spring_constant = volume.calibration.spring_constant
     assert spring_constant is not None and recipe.poisson_ratio is not None
     tip, fit = recipe.tip, recipe.fit
+    model = MODELS[fit.model]
+    law, film_reach = _law(recipe)
+    thickness = recipe.film.thickness
     return KernelSettings(
         approach_deflection=_conversion(volume.approach.deflection, volume.deflection_scale("approach")),
         approach_z=_conversion(volume.approach.z, volume.z_scale("approach")),
         retract_deflection=_conversion(volume.retract.deflection, volume.deflection_scale("retract")),
         retract_z=_conversion(volume.retract.z, volume.z_scale("retract")),
         spring_constant=spring_constant.value,
-        model=_MODELS[fit.model],
-        reduced_per_stiffness=reduced_per_stiffness(recipe),
+        law=law,
+        # per N/m of k: K = k/B^m with B in m^(1 − 1/m), 1e-9^(m − 1) of that in nm
+        modulus_scale=_NANOMETRE ** (1.0 - model.exponent) / model.stiffness_factor(tip),
+        film_reach=film_reach,
+        film_thickness=thickness / _NANOMETRE if isinstance(thickness, float) else 0.0,
         one_minus_nu2=1.0 - recipe.poisson_ratio**2,
         tip_compliance=0.0 if tip.modulus is None else (1.0 - tip.poisson_ratio**2) / tip.modulus,
-        tip_radius=0.0 if tip.radius is None else tip.radius / _NANOMETRE,
-        adhesive=fit.model != "hertz",
-        tabor=fit.model == "dmt",
+        tip_radius=tip.radius / _NANOMETRE if tip.shape == "sphere" and tip.radius is not None else 0.0,
+        adhesive=model.adhesion != "none",
+        tabor={"dmt": 1, "jkr": -1}.get(fit.model, 0),
         baseline_fraction=recipe.baseline.fraction,
         baseline_order=recipe.baseline.order,
         baseline_of_approach=recipe.baseline.source == "approach",

@@ -15,6 +15,8 @@ cdef enum:
     BRANCHES_DISAGREE = 1 << 7
     BEYOND_TIP_SHAPE = 1 << 8
     DMT_DOUBTFUL = 1 << 9
+    JKR_DOUBTFUL = 1 << 14
+    FILM_DOUBTFUL = 1 << 15
     INVALID_CURVE = 1 << 19
     BASELINE_TOO_SHORT = 1 << 20
     NO_CONTACT = 1 << 21
@@ -24,14 +26,26 @@ cdef enum:
     FIT_FAILED = 1 << 25
     MODULUS_UNBOUNDED = 1 << 26
     CONTACT_NOT_FOUND = 1 << 27
+    NO_THICKNESS = 1 << 28
 
 # 1 << 31 does not fit the int of a C enum
 cdef inline unsigned int NOT_FINITE() noexcept nogil:
     return 0x80000000u
 
-cdef enum Model:
-    SPHERE = 0  # force ~ indentation^(3/2), with or without adhesion
-    CONE = 1    # force ~ indentation^2
+cdef enum Kind:
+    SPHERE = 0  # q = p³, δ = B·p²
+    CONE = 1    # q = p², δ = B·p
+    POWER = 2   # q = p^n·f, δ = B·p^r
+    JKR = 3
+
+# A contact model; fvproc/models.py says what the numbers are.
+cdef struct Law:
+    int kind
+    int load_power          # n
+    int depth_power         # r
+    bint film
+    int reach_power         # twice the power of δ in the film's χ
+    double[5] series        # f in powers of χ
 
 cdef enum RawType:
     INT16 = 0
@@ -70,13 +84,15 @@ cdef struct Record:
 
 cdef struct Settings:
     double spring_constant      # N/m
-    int model                   # Model
-    double reduced_per_stiffness  # E* = this × K, K the factor in F = K δ^m, SI
+    Law law
+    double modulus_scale        # E* in Pa = k × this / B^m, m = n/r, B in nm^(1 − 1/m)
+    double film_reach           # χ = reach·δ^(…)/h, δ and h in nm
+    double film_thickness       # nm, where a tile has none of its own
     double one_minus_nu2        # 1 − ν² of the sample
     double tip_compliance       # (1 − ν_t²)/E_t in 1/Pa, 0 for a rigid tip
     double tip_radius           # nm, 0 for a cone
     bint adhesive               # the model has a pull-off force
-    bint tabor                  # check that DMT holds
+    int tabor                   # 1: flag where DMT does not hold, −1: where JKR does not
     double baseline_fraction
     int baseline_order
     bint baseline_of_approach   # the approach's line serves both branches
@@ -150,6 +166,7 @@ cdef struct ContactFit:
     double rmse                 # over the contact samples
     double r_squared
     double slope                # straight line through the window: d against δ
+    double reach                # of the film, χ = reach·δ^(…)
     Py_ssize_t start            # contact samples [start, stop)
     Py_ssize_t stop
     Py_ssize_t samples

@@ -2,14 +2,15 @@
 
 from libc.math cimport sqrt
 
-from fvproc._core.lanes cimport LANES, choose, lanes, less, load, larger, mask, splat, store
-from fvproc._core.model cimport root_at, shape_of_root, slope_of_shape
+from fvproc._core.lanes cimport LANES, choose, lanes, less, load, larger, splat, store
+from fvproc._core.model cimport Contact, contact_of, root_at, shape_of_root, slope_of_shape
 from fvproc._core.sums cimport first_at_most
-from fvproc._core.types cimport FIT_FAILED, TOO_FEW_POINTS, Branch, ContactFit
+from fvproc._core.types cimport FIT_FAILED, JKR, TOO_FEW_POINTS, Branch, ContactFit, Law
 
 cdef enum:
     SIDE = 8    # samples side by side; their partial sums are added in a fixed order
     SUMS = 9
+    FILM_STEPS = 60
 
 
 cdef inline double added(const double* a) noexcept nogil:
@@ -17,8 +18,30 @@ cdef inline double added(const double* a) noexcept nogil:
 
 
 cdef inline void fit_window(
-    int model, const Branch* branch, double adhesion, double adhesion_std, double low, double high, double* work,
-    ContactFit* fit
+    const Law* law, const Branch* branch, double adhesion, double adhesion_std, double reach, double low, double high,
+    double* work, ContactFit* fit
+) noexcept nogil:
+    """The line through the window; in a film, whose law holds the compliance itself, again until that settles."""
+    cdef double earlier
+    cdef int i
+    fit.compliance = 1.0
+    fit_line(law, branch, adhesion, adhesion_std, 0.0, low, high, work, fit)
+    fit.reach = reach
+    if not law.film:
+        return
+    for i in range(FILM_STEPS):
+        if fit.status != 0:
+            return
+        earlier = fit.compliance
+        fit_line(law, branch, adhesion, adhesion_std, reach, low, high, work, fit)
+        if -1e-9 * earlier < fit.compliance - earlier < 1e-9 * earlier:
+            return
+    fit.status = FIT_FAILED
+
+
+cdef inline void fit_line(
+    const Law* law, const Branch* branch, double adhesion, double adhesion_std, double reach, double low, double high,
+    double* work, ContactFit* fit
 ) noexcept nogil:
     """Least squares on the samples with F between F_min + low·(F_peak − F_min) and F_min + high·(F_peak − F_min).
 
@@ -39,8 +62,12 @@ cdef inline void fit_window(
     cdef double[72] sums
     cdef double[9] s
     cdef double n, slope, intercept, spread, residual, error, at
-    cdef lanes x, y, w, q, r, p, zero = splat(0.0)
+    cdef lanes x, y, w, q, r, p, zero = splat(0.0), attraction = splat(adhesion)
+    cdef Contact contact
     cdef int j, k
+    if law.kind == JKR:
+        attraction = splat(sqrt(adhesion) if adhesion > 0.0 else 0.0)
+    contact_of(law, splat(fit.compliance), attraction, splat(reach), &contact)
     fit.status = 0
     fit.samples = 0
     for j in range(72):
@@ -58,9 +85,9 @@ cdef inline void fit_window(
             q = load(sd + i + k)
             x = load(ss + i + k)
             w = choose(less(splat(top), q), zero, splat(1.0))
-            p = root_at(model, larger(q + adhesion, splat(1e-18)))
+            p = root_at(law, &contact, larger(q + adhesion, splat(1e-18)))
             store(sy + i + k, p)
-            y = w * shape_of_root(model, p)
+            y = w * shape_of_root(law, &contact, p)
             x = w * x
             store(sums + k, load(sums + k) + w)
             store(sums + 8 + k, load(sums + 8 + k) + x)
@@ -109,7 +136,8 @@ cdef inline void fit_window(
         while k < SIDE:
             p = load(sy + i + k)
             w = choose(less(splat(top), load(sd + i + k)), zero, splat(1.0))
-            r = (shape_of_root(model, p) - (slope * load(ss + i + k) + intercept)) / (slope_of_shape(model, p) + slope)
+            r = shape_of_root(law, &contact, p) - (slope * load(ss + i + k) + intercept)
+            r = r / (slope_of_shape(law, &contact, p) + slope)
             store(sums + k, load(sums + k) + w * r * r)
             k += LANES
     residual = added(sums)

@@ -12,13 +12,14 @@ import numpy as np
 
 from fvproc._core.settings import KernelSettings
 from fvproc.quantities import RECORD
+from fvproc.reference.contact import Contact
 from fvproc.reference.curve import fit_curve
-from fvproc.reference.fit import model_load
 from fvproc.volume import RawTile
 
-__all__ = ["fit_curve", "fit_tile", "model_load"]
+__all__ = ["Contact", "fit_curve", "fit_tile"]
 
 
-def fit_tile(raw: RawTile, settings: KernelSettings) -> np.ndarray:
+def fit_tile(raw: RawTile, settings: KernelSettings, *, thickness: np.ndarray | None = None) -> np.ndarray:
     """Return records (curves,) of a tile: same arguments and meaning as `fvproc._core.fit_tile`."""
-    return np.array([fit_curve(raw, i, settings) for i in range(len(raw.approach.deflection))], RECORD)
+    films = [None] * len(raw.approach.deflection) if thickness is None else [float(h) for h in thickness]
+    return np.array([fit_curve(raw, i, settings, film) for i, film in enumerate(films)], RECORD)

@@ -21,7 +21,8 @@ from fvproc.reference.branch import (
     smoothed_minimum,
     survey,
 )
-from fvproc.reference.fit import Fit, fit_contact, fit_window, indentation_shape, model_load, threshold_contact
+from fvproc.reference.contact import Contact
+from fvproc.reference.fit import Fit, fit_contact, fit_window, threshold_contact
 from fvproc.volume import RawTile
 
 _NM = 1e-9
@@ -30,8 +31,11 @@ _NEAREST_APPROACH = 0.16e-9
 
 def reduced_modulus(settings: KernelSettings, compliance: float) -> float:
     """E* from the compliance in nm^(1 − 1/m)."""
-    m = 2.0 if settings.model == 1 else 1.5
-    return settings.reduced_per_stiffness * settings.spring_constant / (compliance**m * 1e-9 ** (m - 1.0))
+    return settings.spring_constant * settings.modulus_scale / compliance ** _exponent(settings)
+
+
+def _exponent(settings: KernelSettings) -> float:
+    return settings.law.load_power / settings.law.depth_power
 
 
 def young(settings: KernelSettings, reduced: float) -> tuple[float, float]:
@@ -42,7 +46,7 @@ def young(settings: KernelSettings, reduced: float) -> tuple[float, float]:
     return settings.one_minus_nu2 / left, settings.one_minus_nu2 / (left * reduced) ** 2
 
 
-def fit_curve(raw: RawTile, curve: int, settings: KernelSettings) -> np.ndarray:
+def fit_curve(raw: RawTile, curve: int, settings: KernelSettings, thickness: float | None = None) -> np.ndarray:
     """Return the record of one curve, shape ()."""
     s, k = settings, settings.spring_constant
     values = dict.fromkeys(QUANTITIES, 0.0)
@@ -84,7 +88,14 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings) -> np.ndarray:
     if math.isnan(height):
         height = (approach.peak - approach.z[approach.peak_at]) * _NM
     values["height"] = height
-    if flags & Flag.SATURATED:
+    reach = 0.0
+    if s.law.film:
+        film = s.film_thickness if thickness is None else thickness * 1e9
+        if not film > 0:
+            flags |= Flag.NO_THICKNESS
+        else:
+            reach = s.film_reach / film
+    if flags & (Flag.SATURATED | Flag.NO_THICKNESS):
         return _sealed(values, flags)
 
     fitted = approach if s.fit_approach else retract
@@ -98,7 +109,7 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings) -> np.ndarray:
     own_baseline = 0 if s.baseline_of_approach or not s.maximum_likelihood else 1 + s.baseline_order
     if s.maximum_likelihood:
         fit = fit_contact(
-            s.model,
+            s.law,
             fitted,
             samples_of_fit(fitted),
             s.adhesive and not s.adhesion_minimum,
@@ -106,13 +117,14 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings) -> np.ndarray:
             own_baseline,
             not s.fit_approach,
             quantum,
+            reach,
         )
     else:
-        fit = fit_window(s.model, fitted, adhesion, fitted.noise, s.window_low, s.window_high)
+        fit = fit_window(s.law, fitted, adhesion, fitted.noise, reach, s.window_low, s.window_high)
     if fit.status:
         flags |= fit.status
     else:
-        flags = _fill_fit(values, flags, s, fit, fitted)
+        flags = _fill_fit(values, flags, s, fit, fitted, reach)
         values["contact_height"] = height + values["indentation"]
 
     if s.contact_by_threshold:
@@ -120,7 +132,7 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings) -> np.ndarray:
     else:
         attraction = -approach.lowest if approach.pulled else 0.0
         count = samples_of_fit(approach)
-        contact = fit_contact(s.model, approach, count, approach.pulled, attraction, own_baseline, False, quantum)
+        contact = fit_contact(s.law, approach, count, approach.pulled, attraction, own_baseline, False, quantum, reach)
         if not approach.z[-1] < contact.z0 < approach.z[0]:
             contact = replace(contact, status=Flag.CONTACT_NOT_FOUND)
     if contact.status:
@@ -135,11 +147,12 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings) -> np.ndarray:
     return _sealed(values, flags)
 
 
-def _fill_fit(values: dict[str, float], flags: Flag, s: KernelSettings, fit: Fit, branch: Branch) -> Flag:
+def _fill_fit(values: dict[str, float], flags: Flag, s: KernelSettings, fit: Fit, branch: Branch, reach: float) -> Flag:
     """Put in what follows from the fit of the contact model; return the flags."""
-    k, m = s.spring_constant, (2.0 if s.model == 1 else 1.5)
-    load = float(model_load(s.model, fit.compliance, branch.z[0] - fit.z0 + fit.adhesion))
-    depth = fit.compliance * float(indentation_shape(s.model, load))
+    k, m = s.spring_constant, _exponent(s)
+    contact = Contact(s.law, fit.compliance, fit.adhesion, reach)
+    root = contact.roots(branch.z[0] - fit.z0)
+    depth, rate = fit.compliance * float(contact.shape(root)), float(contact.slope(root))
     values["contact_point"], values["contact_point_std"] = fit.z0 * _NM, fit.z0_std * _NM
     values["adhesion"], values["adhesion_std"] = k * fit.adhesion * _NM, k * fit.adhesion_std * _NM
     values["indentation"] = depth * _NM
@@ -158,14 +171,19 @@ def _fill_fit(values: dict[str, float], flags: Flag, s: KernelSettings, fit: Fit
     modulus, derivative = young(s, reduced)
     values["reduced_modulus"], values["modulus"] = reduced, modulus
     values["modulus_std"] = derivative * reduced * m * fit.compliance_std / fit.compliance
-    values["stiffness"] = k * fit.slope if s.stiffness_of_window else k * m * load / depth
+    values["stiffness"] = k * fit.slope if s.stiffness_of_window else k * rate / (1.0 - rate)
     if s.tip_radius > 0 and depth > 0.5 * s.tip_radius:
         flags |= Flag.BEYOND_TIP_SHAPE
+    if s.law.film and contact.reach * depth ** (0.5 * s.law.reach_power) > 1.0:
+        flags |= Flag.FILM_DOUBTFUL
     if s.tabor and fit.adhesion > 0:
         radius = s.tip_radius * _NM
-        work = k * fit.adhesion * _NM / (2.0 * math.pi * radius)
-        if radius * work**2 / (reduced**2 * _NEAREST_APPROACH**3) > 1.0:
+        work = k * fit.adhesion * _NM / ((2.0 if s.tabor > 0 else 1.5) * math.pi * radius)
+        tabor = radius * work**2 / (reduced**2 * _NEAREST_APPROACH**3)
+        if s.tabor > 0 and tabor > 1.0:
             flags |= Flag.DMT_DOUBTFUL
+        if s.tabor < 0 and tabor < 1.0:
+            flags |= Flag.JKR_DOUBTFUL
     return flags
 
 

@@ -1,4 +1,4 @@
-"""The twin's fits: the contact model, maximum likelihood by SciPy, the instruments' window, the threshold."""
+"""The twin's fits: maximum likelihood by SciPy, the instruments' window, the threshold."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fvproc._core.settings import Law
 from fvproc.quantities import Flag
 from fvproc.reference.branch import Branch
+from fvproc.reference.contact import Contact
 
 FEWEST = 5
 MOST_POINTS, SINGLE = 48, 16
@@ -34,33 +36,6 @@ class Fit:
     samples: int = 0
 
 
-# ---- contact model
-
-
-def root_load(model: int, compliance: float, travel: np.ndarray) -> np.ndarray:
-    """Solve p^m + B·p = c for p (sphere: p³ + B·p² = c) at c > 0; 0 elsewhere. The load is p³ or p²."""
-    c = np.maximum(np.asarray(travel, float), 0.0)
-    if model == 1:
-        return 0.5 * (np.sqrt(compliance**2 + 4.0 * c) - compliance)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p = np.minimum(np.cbrt(c), np.sqrt(c / compliance))
-        for _ in range(50):
-            p = np.where(c > 0, p - (p * p * (p + compliance) - c) / (p * (3 * p + 2 * compliance)), 0.0)
-    return p
-
-
-def indentation_shape(model: int, q: np.ndarray | float) -> np.ndarray:
-    """q^(1/m), 0 for q <= 0."""
-    q = np.maximum(q, 0.0)
-    return np.sqrt(q) if model == 1 else np.cbrt(q) ** 2
-
-
-def model_load(model: int, compliance: float, travel: np.ndarray | float) -> np.ndarray:
-    """Load q at the travel c = z − z0 + a."""
-    p = root_load(model, compliance, np.asarray(travel))
-    return p * p if model == 1 else p**3
-
-
 def points_of(branch: Branch, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (y, ζ, weight) of samples [0, count): means of neighbours, the last ones single; see `pose`."""
     single = count if count <= MOST_POINTS else SINGLE
@@ -74,19 +49,19 @@ def points_of(branch: Branch, count: int) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def _anchor(branch: Branch, retract: bool) -> tuple[float, tuple[float, float], float]:
-    """What is known of the place of the jump: (expected, its derivatives by z0 and a, weight); see `set_anchor`."""
+    """What is known of the place of the jump: (expected, its derivatives by z0 and end, weight); see `set_anchor`."""
     i = min(branch.end, branch.n - 1)
     spacing = float(branch.z[i - 1] - branch.z[i])
     if not branch.pulled:
-        return 0.0, (0.0, 1.0), 0.0
+        return 0.0, (0.0, 0.0), 0.0
     expected = 0.5 * float(branch.z[i - 1] + branch.z[i]) - branch.centre
     if retract:
-        return expected, (1.0, -1.0), branch.noise / (0.3 * spacing + 0.4 * branch.noise)
+        return expected, (1.0, 1.0), branch.noise / (0.3 * spacing + 0.4 * branch.noise)
     return expected, (1.0, 0.0), branch.noise / (spacing + branch.noise - branch.lowest)
 
 
 def fit_contact(
-    model: int,
+    law: Law,
     branch: Branch,
     count: int,
     free_adhesion: bool,
@@ -94,6 +69,7 @@ def fit_contact(
     baseline_parameters: int,
     retract: bool,
     quantum: float,
+    reach: float = 0.0,
 ) -> Fit:
     """Maximum-likelihood fit of samples [0, count) and those free of contact; see `_core/fit.pxd`."""
     from scipy.optimize import least_squares
@@ -106,56 +82,59 @@ def fit_contact(
     chosen = y + adhesion > 0.1 * top
     if weight[chosen].sum() < 2.5 or not top > 0:
         return Fit(Flag.FIT_FAILED)
-    g = indentation_shape(model, y[chosen] + adhesion)
+    free_of_film = Contact(law, 1.0, adhesion)
+    g = free_of_film.shape(free_of_film.root_of_load(y[chosen] + adhesion))
     if np.ptp(g) == 0:
         return Fit(Flag.FIT_FAILED)
     slope, intercept = np.polyfit(g, zeta[chosen] - y[chosen], 1, w=np.sqrt(weight[chosen]))
-    least = top / 30.0 / float(indentation_shape(model, top))
+    least = top / 30.0 / float(free_of_film.shape(free_of_film.root_of_load(np.array([top])))[0])
     if not slope > least:
         slope = least
         intercept = float(np.average(zeta[chosen] - y[chosen] - slope * g, weights=weight[chosen]))
 
     i = min(branch.end, branch.n - 1)
     hidden = free_adhesion and not branch.pulled
-    reach = float(branch.z[i - 1] - branch.z[i]) + 3.0 * branch.noise
+    drawn_out = float(branch.z[i - 1] - branch.z[i]) + 3.0 * branch.noise
     expected, anchor, pull = _anchor(branch, retract)
     with_free = baseline_parameters > 0 or not branch.pulled
     far_zeta, far_d = branch.zeta[branch.free :], branch.d[branch.free :]
     free = np.array([True, True, free_adhesion, baseline_parameters >= 1, baseline_parameters >= 2])
     scale = np.array([slope, 1.0, 1.0, 1.0, 1.0 / max(np.ptp(branch.z), 1e-9)])
-    start = np.array([slope, intercept, adhesion, 0.0, 0.0]) / scale
+    # with JKR the root of the adhesion is fitted: it is that by which the adhesion acts
+    inside = law.kind == 3
+    start = np.array([slope, intercept, math.sqrt(adhesion) if inside else adhesion, 0.0, 0.0]) / scale
     root = np.sqrt(weight)
 
-    def parts(reduced: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def contact_of(theta: np.ndarray) -> Contact:
+        a = theta[2] * abs(theta[2]) if inside else theta[2]
+        return Contact(law, theta[0], a, reach)
+
+    def parts(reduced: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """Residuals of points, free samples, anchor; their derivatives; the end of contact."""
         theta = start.copy()
         theta[free] = reduced
-        b, z0, a, offset, tilt = theta * scale
-        c = zeta - z0 + a
-        p = root_load(model, b, c)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            if model == 1:
-                s = np.where(p > 0, 2 * p / (2 * p + b), 0.0)
-                load, shape = p * p, p
-            else:
-                s = np.where(p > 0, 3 * p / (3 * p + 2 * b), 0.0)
-                load, shape = p**3, p * p
-        force, of_b, h = load - a, -shape * s, np.ones_like(c)
+        theta = theta * scale
+        contact, z0, offset, tilt = contact_of(theta), theta[1], theta[3], theta[4]
+        end, (end_of_b, end_of_a) = contact.end, contact.end_of
+        roots = contact.roots(zeta - z0)
+        force = contact.load(roots) - (0.0 if inside else contact.adhesion)
+        s, of_b, of_a = contact.slope(roots), contact.of_compliance(roots), contact.of_adhesion(roots)
         if hidden:
-            x = np.clip(c / reach, -1.0, 1.0)
-            h = 0.5 + x * (0.75 - 0.25 * x * x)
-            s = h * s + (0.75 - 0.75 * x * x) / reach * force
-            of_b, force = h * of_b, h * force
+            x = np.clip((zeta - z0 - end) / drawn_out, -1.0, 1.0)
+            h, rate = 0.5 + x * (0.75 - 0.25 * x * x), (0.75 - 0.75 * x * x) / drawn_out * force
+            s, of_b, of_a = h * s + rate, h * of_b - rate * end_of_b, h * of_a - rate * end_of_a
+            force = h * force
         rows = [root * (y - force - offset - tilt * zeta)]
-        jacobian = [-root[:, None] * np.stack([of_b, -s, s - h, np.ones_like(c), zeta], 1)]
+        jacobian = [-root[:, None] * np.stack([of_b, -s, of_a, np.ones_like(s), zeta], 1)]
         if with_free:
             rows.append(far_d - offset - tilt * far_zeta)
             block = np.zeros((len(far_d), 5))
             block[:, 3], block[:, 4] = -1.0, -far_zeta
             jacobian.append(block)
         if free_adhesion:
-            rows.append(np.array([pull * (expected - anchor[0] * z0 - anchor[1] * a)]))
-            jacobian.append(-pull * np.array([[0.0, *anchor, 0.0, 0.0]]))
-        return np.concatenate(rows), (np.concatenate(jacobian) * scale)[:, free]
+            rows.append(np.array([pull * (expected - anchor[0] * z0 - anchor[1] * end)]))
+            jacobian.append(-pull * np.array([[anchor[1] * end_of_b, anchor[0], anchor[1] * end_of_a, 0.0, 0.0]]))
+        return np.concatenate(rows), (np.concatenate(jacobian) * scale)[:, free], end
 
     lower = np.where(np.arange(5) == 0, 1e-6, -np.inf)[free]
     result = least_squares(
@@ -172,11 +151,11 @@ def fit_contact(
     theta = start.copy()
     theta[free] = result.x
     theta = theta * scale
-    residuals, jacobian = parts(result.x)
+    residuals, jacobian, end = parts(result.x)
     contact_sse = float(residuals[: len(y)] @ residuals[: len(y)])
     cost = float(residuals @ residuals)
-    inside = int(weight[(zeta > theta[1] - theta[2]) | branch.pulled].sum())
-    if inside < FEWEST:
+    held = int(weight[(zeta > theta[1] + end) | branch.pulled].sum())
+    if held < FEWEST:
         return Fit(Flag.TOO_FEW_POINTS)
     degrees = len(y) - 2 - free_adhesion
     variance = branch.noise**2
@@ -193,6 +172,9 @@ def fit_contact(
     with np.errstate(invalid="ignore"):
         stds[free] = np.sqrt(variance * branch.inflation * np.diag(inverse))
     stds *= scale
+    pull_off, pull_off_std = float(theta[2]), float(stds[2])
+    if inside:
+        pull_off, pull_off_std = theta[2] * abs(theta[2]), 2.0 * abs(theta[2]) * stds[2]
     mean = np.average(y, weights=weight)
     sst = float(np.sum(weight * (y - mean) ** 2))
     return Fit(
@@ -200,17 +182,35 @@ def fit_contact(
         compliance_std=float(stds[0]),
         z0=float(theta[1]) + branch.centre,
         z0_std=float(stds[1]),
-        adhesion=float(theta[2]),
-        adhesion_std=float(stds[2]) if free_adhesion else branch.noise,
+        adhesion=pull_off,
+        adhesion_std=pull_off_std if free_adhesion else branch.noise,
         rmse=math.sqrt(contact_sse / len(y)),
         r_squared=1.0 - contact_sse / sst if sst > 0 else 0.0,
-        stop=inside,
-        samples=inside,
+        stop=held,
+        samples=held,
     )
 
 
-def fit_window(model: int, branch: Branch, adhesion: float, adhesion_std: float, low: float, high: float) -> Fit:
-    """Straight line through q^(1/m) against separation within the window; see `_core/window.pxd`."""
+def fit_window(
+    law: Law, branch: Branch, adhesion: float, adhesion_std: float, reach: float, low: float, high: float
+) -> Fit:
+    """Straight line through δ/B against separation within the window; see `_core/window.pxd`."""
+    fit = fit_line(Contact(law, 1.0, adhesion), branch, adhesion_std, low, high)
+    if law.film:
+        for _ in range(60):
+            if fit.status:
+                return fit
+            earlier = fit.compliance
+            fit = fit_line(Contact(law, earlier, adhesion, reach), branch, adhesion_std, low, high)
+            if abs(fit.compliance - earlier) < 1e-9 * earlier:
+                return fit
+        return Fit(Flag.FIT_FAILED)
+    return fit
+
+
+def fit_line(contact: Contact, branch: Branch, adhesion_std: float, low: float, high: float) -> Fit:
+    """One such line, of the contact as far as it is known."""
+    adhesion = contact.adhesion
     floor = -adhesion if adhesion > 0 else branch.lowest
     bottom, top = (floor + part * (branch.peak - floor) for part in (low, high))
     below = np.flatnonzero(branch.d[branch.peak_at : branch.end] <= top)
@@ -224,7 +224,7 @@ def fit_window(model: int, branch: Branch, adhesion: float, adhesion_std: float,
     d = branch.d[chosen]
     reference = branch.z[0] - branch.d[0]
     s = branch.z[chosen] - d - reference
-    y = indentation_shape(model, d + adhesion)
+    y = contact.shape(contact.root_of_load(d + adhesion))
     centred = s - s.mean()
     spread = float(centred @ centred)
     slope = float(centred @ y) / spread if spread > 0 else 0.0
@@ -235,8 +235,9 @@ def fit_window(model: int, branch: Branch, adhesion: float, adhesion_std: float,
     residual = float(rest @ rest)
     error = residual / (used - 2) if used > 2 else 0.0
     # the residual in force, to first order: that of y divided by the rate at which y leaves the line with d
-    root = np.sqrt(d + adhesion) if model == 1 else np.cbrt(d + adhesion)
-    force = rest / ((0.5 / root if model == 1 else 2.0 / 3.0 / root) + slope)
+    root = contact.root_of_load(d + adhesion)
+    rate = contact.shape_rate(root) / contact.load_rate(root)
+    force = rest / (rate + slope)
     sse, sst = float(force @ force), float(np.sum((d - d.mean()) ** 2))
     return Fit(
         compliance=1.0 / slope,

@@ -19,7 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     {"errors", "quantities"},
     {"volume"},
-    {"recipe"},
+    {"recipe", "physics"},
     {"_core", "reference", "maps", "contact_parts", "contact_points"},
     {"readers", "provenance"},
     {"simulate", "engine", "writers"},

@@ -61,8 +61,12 @@ class Background:
 
     def largest(self, z: np.ndarray, spring_constant: float) -> float:
         """Return a bound of what it adds to the deflection over the branch z, m."""
-        speed = float(np.max(np.abs(np.gradient(z)))) * 2.0 * self.rate * len(z)
-        return abs(self.interference) + abs(self.drag) * speed / spring_constant + abs(self.step)
+        dragged = float(np.max(np.abs(self._speed(z)))) * abs(self.drag) / spring_constant
+        return abs(self.interference) + dragged + abs(self.step)
+
+    def _speed(self, z: np.ndarray) -> np.ndarray:
+        """Return dz/dt in m/s, (samples,)."""
+        return np.gradient(z) * (2.0 * self.rate * len(z)) if len(z) > 1 else np.zeros(len(z))
 
     def position(self, z: np.ndarray, *, retract: bool) -> np.ndarray:
         """Return where the tip truly is over the undrifted sample, m, (samples,)."""
@@ -78,8 +82,7 @@ class Background:
         """Return what it adds to the deflection, m, (n, samples), with one phase of the interference a curve."""
         total = np.full((len(phases), len(z)), self.step if retract else 0.0)
         if self.drag:
-            speed = np.gradient(z, edge_order=min(2, len(z) - 1)) * (2.0 * self.rate * len(z))
-            total += self.drag * speed / spring_constant
+            total += self.drag * self._speed(z) / spring_constant
         if self.interference:
             angle = 2.0 * math.pi / self.period * (z - turning_point)
             total += self.interference * np.sin(angle + phases[:, None])
@@ -87,7 +90,7 @@ class Background:
 
 
 def stored_channel(dtype: str, largest: float, resolution: float | None = None) -> Channel:
-    """Return a deflection channel in m that holds ± `largest` with a fifth to spare; `resolution` overrides its scale."""
+    """Return a deflection channel in m that holds ± `largest` with a fifth to spare, unless `resolution` is given."""
     if dtype == "float32":
         return Channel("float32", "m")
     return Channel(dtype, "m", scale=resolution or largest / (0.8 * FULL_SCALE[dtype]))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import quad
 
 from fvproc import physics
 from fvproc.errors import FvprocError
@@ -137,6 +138,9 @@ def test_a_thick_film_is_a_half_space_and_a_thin_one_stiffer(modulus, k, travel)
     for one, other in zip(bare, thick, strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-5)
     chi = physics.confinement("sphere", travel - bare.load, SIZES["sphere"], 1.0)
+    solved = physics.solved_coefficients("sphere", ν)
+    closer = physics.film_load("sphere", travel, b, SIZES["sphere"], 1e3, coefficients=solved)
+    np.testing.assert_allclose(closer.load, bare.load, rtol=1e-6)
     thin = physics.film_load("sphere", travel, b, SIZES["sphere"], chi / 0.5, ν)
     assert thin.load >= bare.load
 
@@ -147,6 +151,7 @@ def test_a_film_says_where_its_series_ends():
     assert found.load[0] == 0.0 and found.load[1] > 0.0
     assert all(math.isnan(values[2]) for values in found[:3])
     assert physics.film_holds("sphere", 1e-9, 30e-9, 20e-9)
+    assert not physics.film_holds("sphere", 1e-9, 30e-9, 20e-9, tolerance=0.01), "χ = 0.27"
     assert not physics.film_holds("sphere", 3e-9, 30e-9, 20e-9), "deeper than a tenth of the film"
     assert not physics.film_holds("sphere", 1e-9, 1e-6, 20e-9), "a contact wider than the film"
     for shape, poisson, bonded in (
@@ -157,6 +162,67 @@ def test_a_film_says_where_its_series_ends():
     ):
         with pytest.raises(FvprocError, match=r"tip\.shape|poisson_ratio"):
             physics.film_coefficients(shape, poisson, bonded=bonded)
+
+
+@pytest.mark.parametrize("shape", ["sphere", "cone"])
+@pytest.mark.parametrize(("poisson", "bonded"), [(0.0, True), (0.3, True), (0.5, True), (0.3, False)])
+def test_the_solved_film_has_its_asymptotes(shape, poisson, bonded):
+    """Thick: the substrate lifts the surface evenly, to second order in the load. Thin: a bed of springs."""
+    kappa = 3 - 4 * poisson
+
+    def missing(w):
+        if bonded:
+            return 1 - (2 * kappa * math.sinh(2 * w) - 4 * w) / (2 * kappa * math.cosh(2 * w) + 4 * w**2 + 1 + kappa**2)
+        return 1 - (math.cosh(2 * w) - 1) / (math.sinh(2 * w) + 2 * w)
+
+    lift = quad(missing, 1e-9, 30.0)[0] / math.pi  # δ_eff = δ + lift·F/(E*·h)
+    m, first = (1.5, 4 / 3) if shape == "sphere" else (2.0, 2 / math.pi)
+    chi = np.array([0.005, 0.01, 0.02])
+    x = lift * first * chi
+    thick = 1 + m * x + (m**2 + m * (m - 1) / 2) * x**2
+    found = physics.film_factor_solved(shape, chi, poisson, bonded=bonded)
+    np.testing.assert_allclose(found, thick, atol=3e-5)
+    assert np.all(np.abs(found - thick) < 0.2 * x**2), "the second order is there"
+    if poisson < 0.5 and shape == "sphere":
+        stiffness = (1 - poisson) ** 2 / (1 - 2 * poisson) if bonded else 1.0  # of the confined film over E*
+        near, far = physics.film_factor_solved(shape, np.array([2.5, 3.0]), poisson, bonded=bonded)
+        assert (far - near) / 0.5 == pytest.approx(0.75 * math.pi * stiffness, rel=0.05)
+
+
+@pytest.mark.parametrize(("shape", "poisson", "bonded"), FILMS)
+def test_series_and_polynomial_against_the_solved_film(shape, poisson, bonded):
+    assert physics.film_factor_solved(shape, 0.0, poisson, bonded=bonded) == 1.0
+    limit = physics.film_limit(shape, poisson, bonded=bonded, tolerance=0.05)
+    assert 0.35 < limit < 2.0
+    chi = np.linspace(0.0, limit, 50)
+    truth = physics.film_factor_solved(shape, chi, poisson, bonded=bonded)
+    series = physics.film_factor(physics.film_coefficients(shape, poisson, bonded=bonded), chi)
+    np.testing.assert_allclose(series, truth, rtol=0.05)
+    chi = np.linspace(0.0, 2.0, 333)
+    truth = physics.film_factor_solved(shape, chi, poisson, bonded=bonded)
+    polynomial = physics.film_factor(physics.solved_coefficients(shape, poisson, bonded=bonded), chi)
+    np.testing.assert_allclose(polynomial, truth, rtol=1e-3)
+    assert np.all(np.diff(truth) > 0)
+
+
+def test_garcias_cone_is_the_solved_one_and_its_sphere_too():
+    chi = np.linspace(0.0, 0.5, 20)
+    for shape, series in (
+        ("cone", physics.film_coefficients("cone")),
+        ("sphere", np.array([1.0, 1.133, 1.497, 1.469, 0.755])),
+    ):
+        np.testing.assert_allclose(physics.film_factor(series, chi), physics.film_factor_solved(shape, chi), rtol=0.01)
+
+
+def test_the_solved_film_refuses_what_it_cannot():
+    for shape, chi, poisson in (
+        ("punch", 0.1, 0.3),
+        ("sphere", 4.0, 0.3),
+        ("sphere", math.nan, 0.3),
+        ("cone", 0.1, 0.7),
+    ):
+        with pytest.raises(FvprocError, match=r"tip\.shape|chi|poisson_ratio"):
+            physics.film_factor_solved(shape, chi, poisson)
 
 
 # JKR ------------------------------------------------------------------------------------------------------------------

@@ -108,6 +108,29 @@ def test_a_jkr_branch_peaks_where_told_and_pulls_off_at_its_adhesion(modulus, ad
     np.testing.assert_array_equal(approach[z > z0[0]], d[z > z0[0]])
 
 
+@given(modulus=st.floats(1e6, 1e9), adhesion=st.floats(1e-11, 4e-9), z0=st.floats(1e-9, 1e-6))
+@settings(max_examples=60, deadline=None)
+def test_a_jkr_branch_is_finite_to_the_last_digit_of_its_end(modulus, adhesion, z0):
+    probe, what = PROBES["sphere"], sample(modulus, adhesion, model="jkr")
+    reach = adhesion / probe.spring_constant
+    end = z0 + float(physics.jkr_jump(what.compliance(probe), reach)[0][0]) - reach
+    z = end + np.arange(-20, 21) * np.spacing(end)
+    assert np.all(np.isfinite(simulate.deflection(z, what, probe, np.array([z0]), retract=True)))
+
+
+def test_the_solved_film_serves_a_cone_of_any_poisson_ratio():
+    probe = simulate.Probe(0.5, None, 0.3, poisson_ratio=0.3)
+    what = sample(2e7, 0.3e-9, 2e-9, thickness=60e-9, series="solved")
+    (_, d), _ = branches(what, probe, simulate.ramp(300, 200e-9))
+    depth = float(what.indentation(probe)[0])
+    chi = physics.confinement("cone", depth, 0.3, 60e-9)
+    factor = physics.film_factor_solved("cone", chi, 0.3)
+    assert factor * probe.stiffness_factor(2e7) * depth**2 == pytest.approx(2.3e-9, rel=1e-3)
+    assert d.max() * 0.5 == pytest.approx(2e-9, rel=2e-3)
+    with pytest.raises(FvprocError, match="published, solved"):
+        sample(series="exact")
+
+
 def test_refusals_name_value_and_remedy():
     with pytest.raises(FvprocError, match=r"model = 'hertz'.*dmt, jkr"):
         sample(model="hertz")

@@ -62,6 +62,12 @@ def test_power_law_noise_has_its_spread_and_its_slope(exponent, samples):
     assert np.polyfit(np.log(frequency), np.log(power), 1)[0] == pytest.approx(-exponent, abs=0.02)
 
 
+@pytest.mark.parametrize("samples", [2, 3, 4])
+def test_power_law_noise_has_its_spread_in_the_shortest_rows(samples):
+    values = simulate.power_law_noise(np.random.default_rng(1), (20000, samples), 2.0, 1.0)
+    assert math.sqrt(np.mean(values**2)) == pytest.approx(2.0, rel=0.03)
+
+
 @pytest.mark.parametrize("correlation", [0.0, 0.5, -0.3])
 def test_noise_of_first_order_has_its_spread_and_its_correlation(correlation):
     values = simulate.noise(np.random.default_rng(2), (2000, 200), 2.0, correlation)
@@ -138,6 +144,9 @@ def test_hysteresis_and_drift_move_the_surface_and_step_the_baseline():
     drifting = tile(samples=4000, drive="linear", background=simulate.Background(drift=10e-9, rate=1.0))
     seconds = (TRAVEL - jump(drifting)) / TRAVEL * 0.5
     assert jump(bare) - jump(drifting) == pytest.approx(10e-9 * seconds, abs=2 * TRAVEL / 4000)
+    contact = [raw.approach.z[int(np.argmax(np.diff(raw.approach.deflection[0]) != 0.0))] for raw in (bare, drifting)]
+    before = (TRAVEL - contact[1]) / TRAVEL * 0.5
+    assert contact[1] - contact[0] == pytest.approx(10e-9 * before, abs=2 * TRAVEL / 4000), "it was farther off then"
     stepped = tile(background=simulate.Background(step=1e-9))
     np.testing.assert_allclose(metres(stepped)[1] - metres(tile())[1], 1e-9, atol=1e-15)
     np.testing.assert_array_equal(metres(stepped)[0], metres(tile())[0])
@@ -228,6 +237,15 @@ def test_a_map_with_everything_is_written_and_processed(tmp_path):
     maps = fv.process(fv.open(tmp_path / "map.h5"), fv.Recipe())
     silent = truth["bad"] == 1 + simulate.ARTEFACTS.index("marked invalid")
     assert silent.any() and np.all(np.isnan(maps["modulus"][silent]))
+
+
+def test_the_converter_holds_the_background(tmp_path):
+    background = simulate.Background(drag=2e-4, rate=100.0, interference=20e-9, step=5e-9)
+    curves, _ = written(tmp_path / "map.h5", background=background)
+    with h5py.File(tmp_path / "map.h5") as file:
+        assert np.abs(file["approach/deflection"][()].astype(int)).max() < 32767
+        assert np.abs(file["retract/deflection"][()].astype(int)).max() < 32767
+    assert np.ptp(curves) > 30e-9
 
 
 def test_the_same_seed_gives_the_same_map(tmp_path):

@@ -26,9 +26,11 @@ from fvproc.physics.jkr import (
     jkr_jump,
     jkr_load,
 )
+from fvproc.physics.layer import film_factor_solved, solved_coefficients
 from fvproc.physics.validity import (
     EQUILIBRIUM_DISTANCE,
     film_holds,
+    film_limit,
     paraboloid_excess,
     tabor_parameter,
     work_of_adhesion,
@@ -44,7 +46,9 @@ __all__ = [
     "contact_force",
     "film_coefficients",
     "film_factor",
+    "film_factor_solved",
     "film_holds",
+    "film_limit",
     "film_load",
     "jkr_contact",
     "jkr_jump",
@@ -53,6 +57,7 @@ __all__ = [
     "paraboloid_excess",
     "prefactor",
     "reduced_modulus",
+    "solved_coefficients",
     "tabor_parameter",
     "work_of_adhesion",
 ]

@@ -251,6 +251,7 @@ def film_load(
     poisson_ratio: float = 0.5,
     *,
     bonded: bool = True,
+    coefficients: np.ndarray | None = None,
 ) -> Response:
     """Solve c = q + δ, q = p^n·f(χ), δ = B·p^j for the load on a film on a rigid substrate.
 
@@ -264,6 +265,8 @@ def film_load(
         R in m or α in rad; h in m.
     poisson_ratio, bonded : float, bool
         See `film_coefficients`.
+    coefficients : ndarray, optional
+        Others than those, such as `solved_coefficients`.
 
     Returns
     -------
@@ -275,7 +278,8 @@ def film_load(
     ∂c/∂p = p^(n−1)·(n·f + χ·f') + j·B·p^(j−1); ∂q/∂c = p^(n−1)·(n·f + χ·f')/(∂c/∂p), and although χ depends on B,
     ∂q/∂B = −n·p^(n−1+j)·f/(∂c/∂p) exactly, for the terms in f' cancel.
     """
-    coefficients = film_coefficients(shape, poisson_ratio, bonded=bonded)
+    if coefficients is None:
+        coefficients = film_coefficients(shape, poisson_ratio, bonded=bonded)
     b = np.asarray(compliance, float)
     per_p = (np.sqrt(size * b) if shape == "sphere" else np.tan(size) * b) / thickness
     return _power_response(shape, travel, b, coefficients, per_p)

@@ -132,6 +132,9 @@ class Sample:
         Of a film on a rigid substrate, m; None is a half space. Spheres, and cones on an incompressible bonded film.
     bonded : bool
         Whether the film sticks to its substrate.
+    series : {"published", "solved"}
+        The film's factor: `fvproc.physics.film_coefficients` or `solved_coefficients`, which are the better beyond
+        χ = 0.3 and serve any Poisson's ratio under a cone.
     """
 
     modulus: np.ndarray
@@ -140,8 +143,11 @@ class Sample:
     model: str = "dmt"
     thickness: np.ndarray | float | None = None
     bonded: bool = True
+    series: str = "published"
 
     def __post_init__(self) -> None:
+        if self.series not in ("published", "solved"):
+            raise FvprocError(f"series = {self.series!r}: choose from published, solved")
         if self.model not in MODELS:
             raise FvprocError(f"model = {self.model!r}: choose from {', '.join(MODELS)}")
         if self.model == "jkr" and self.thickness is not None:
@@ -175,10 +181,14 @@ class Sample:
         if probe.shape != "sphere":
             raise FvprocError(f"model = 'jkr': its tip is a sphere, not a {probe.shape}; take model = 'dmt'")
 
+    def _coefficients(self, probe: Probe) -> np.ndarray:
+        take = physics.film_coefficients if self.series == "published" else physics.solved_coefficients
+        return take(probe.shape, probe.poisson_ratio, bonded=self.bonded)
+
     def _film_indentation(self, probe: Probe, bare: np.ndarray, m: float) -> np.ndarray:
         """Solve δ^m·f(χ(δ)) = (δ of the half space)^m by bisection."""
         assert self.thickness is not None
-        coefficients = physics.film_coefficients(probe.shape, probe.poisson_ratio, bonded=self.bonded)
+        coefficients = self._coefficients(probe)
         low, high = np.zeros_like(bare), bare.copy()
         for _ in range(200):
             middle = 0.5 * (low + high)
@@ -210,7 +220,7 @@ class Sample:
             return load_at(compliance, travel, physics.EXPONENT[probe.shape])
         thickness = np.asarray(self.thickness, float)[..., None]
         return physics.film_load(
-            probe.shape, travel, compliance, probe.size, thickness, probe.poisson_ratio, bonded=self.bonded
+            probe.shape, travel, compliance, probe.size, thickness, coefficients=self._coefficients(probe)
         ).load
 
 

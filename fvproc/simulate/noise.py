@@ -57,7 +57,6 @@ def power_law_noise(
     spectrum = amplitude * np.fft.rfft(generator.standard_normal(shape), axis=-1)
     # each frequency but 0 and Nyquist stands for two lines of the full spectrum
     lines = np.full(len(frequencies), 2.0)
-    lines[0] = 0.0
     if samples % 2 == 0:
         lines[-1] = 1.0
     variance = float(np.sum(lines * amplitude**2)) / samples

@@ -271,3 +271,30 @@ def test_a_thickness_of_another_shape_is_refused(tmp_path):
     with pytest.raises(FvprocError, match=r"thickness: a map of shape \(3, 3\).*\(6, 5\)"):
         written(tmp_path / "map.h5", thickness=np.full((3, 3), 1e-7))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_line_makes_such_maps(tmp_path):
+    from fvproc.cli import main
+
+    path = tmp_path / "curves.h5"
+    scene = [
+        "simulate",
+        str(path),
+        "--ny",
+        "6",
+        "--nx",
+        "5",
+        "--samples",
+        "64",
+        "--modulus",
+        "45MPa",
+        "--adhesion",
+        "1nN",
+    ]
+    scene += ["--spring-constant", "0.4", "--peak-force", "5nN", "--travel", "150nm", "--flicker", "0.02nm"]
+    assert main([*scene, "--thickness", "100nm", "--artefact", "spikes=1"]) == 0
+    with h5py.File(path) as file:
+        np.testing.assert_allclose(file["truth/thickness"][()], 100e-9)
+        assert np.all(file["truth/bad"][()] == 1 + simulate.ARTEFACTS.index("spikes"))
+    for wrong in (["--artefact", "spikes"], ["--artefact", "hair=0.5"], ["--model", "jkr", "--thickness", "100nm"]):
+        assert main([*scene, "--overwrite", *wrong]) == 2

@@ -105,9 +105,10 @@ def increasing_root(
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             trial = x - value / slope
         trial = np.where((trial >= low) & (trial <= high), trial, 0.5 * (low + high))
-        moved = np.abs(trial - x)
+        # after a step of 1e-12 quadratic convergence has reached the rounding, in which iteration would wander for ever
+        settled = (np.abs(trial - x) <= 1e-12 * np.abs(trial)) | (high - low <= 4e-16 * np.abs(trial))
         x = trial
-        if not np.any(moved > 2e-16 * np.abs(x)):
+        if np.all(settled):
             break
     return x
 

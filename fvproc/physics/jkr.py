@@ -81,7 +81,7 @@ def jkr_load(travel: Numbers, compliance: Numbers, reach: Numbers) -> Response:
     rho, low = np.sqrt(r), _jkr_last(b, r)
     end = _jkr_travel(low, b, rho)
     held = (c >= end) & ((c > 0.0) | (r > 0.0))
-    c = np.where(held, c, np.where(r > 0.0, end, 1.0))
+    c = np.where(held, c, np.where(r > 0.0, end + r, 1.0))  # any with a root; dropped below
     lift = b * np.cbrt(rho) ** 4 / np.cbrt(3.0)
     high = np.cbrt(rho + np.sqrt(np.maximum(c + lift, 0.0)))
     with np.errstate(divide="ignore"):

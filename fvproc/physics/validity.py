@@ -42,7 +42,7 @@ def film_limit(shape: str, poisson_ratio: float = 0.5, *, bonded: bool = True, t
     """Return the χ up to which the series of `film_coefficients` is within `tolerance` of `film_factor_solved`.
 
     It bounds the error of the modulus, which the factor divides. With ν of the sample and a bonded film Dimitriadis'
-    series is good to 5 % up to χ = 0.5 (ν = 0.3) or 0.4 (ν = 0.5); Garcia's for the cone up to 1.2.
+    series is good to 5 % up to χ = 0.55 (ν = 0.3) or 0.39 (ν = 0.5); Garcia's for the cone up to 1.2.
     """
     coefficients = film_coefficients(shape, poisson_ratio, bonded=bonded)
     chi = np.linspace(0.0, WIDEST, 1201)

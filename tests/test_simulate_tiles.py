@@ -248,6 +248,13 @@ def test_the_converter_holds_the_background(tmp_path):
     assert np.ptp(curves) > 30e-9
 
 
+def test_contact_points_spread_as_told(tmp_path):
+    narrow, wide = (
+        written(tmp_path / f"{i}.h5", spread=spread)[1]["contact_point"] for i, spread in enumerate((None, 3e-9))
+    )
+    assert np.ptp(narrow) < 1e-10 and 2e-9 < np.ptp(wide) < 3e-9
+
+
 def test_the_same_seed_gives_the_same_map(tmp_path):
     more = {"flicker": 1e-11, "background": simulate.Background(interference=1e-9), "artefacts": {"spikes": 0.3}}
     one, other, third = (written(tmp_path / f"{i}.h5", seed=seed, **more) for i, seed in enumerate((4, 4, 5)))

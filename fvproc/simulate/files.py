@@ -93,8 +93,9 @@ def write_map(
     attraction: Attraction | None = None,
     background: Background | None = None,
     artefacts: Mapping[str, float] | None = None,
+    spread: float | None = None,
 ) -> None:
-    """Write a curves file of a homogeneous sample; contact points are spread evenly over one step of the ramp.
+    """Write a curves file of a homogeneous sample, whose contact points are spread evenly over a short range.
 
     Parameters
     ----------
@@ -124,6 +125,10 @@ def write_map(
         See `simulated_tile`.
     artefacts : mapping of str to float, optional
         Share of the curves that is spoilt in each way, see `spoil_shares`; the truth `bad` says which.
+    spread : float, optional
+        Range of the contact points, m; by default the step of the ramp at the turning point. A sine's step at the
+        pull-off is many times as long, so that there all curves hold nearly the same place between two samples: to
+        judge an estimator, give the ramp's longest step.
 
     Raises
     ------
@@ -140,7 +145,8 @@ def write_map(
     channel = stored_channel(dtype, largest)
     if artefacts and dtype != "float32":
         channel = Channel(dtype, "m", channel.scale, invalid=-FULL_SCALE[dtype] - 1)
-    step = float(np.min(np.abs(np.diff(z[0]))[-4:]))
+    if spread is None:
+        spread = float(np.min(np.abs(np.diff(z[0]))[-4:]))
     if thickness is not None and np.ndim(thickness) and np.shape(thickness) != grid.shape:
         raise FvprocError(f"thickness: a map of shape {np.shape(thickness)}, where the grid has {grid.shape}")
     films = None if thickness is None else np.broadcast_to(np.asarray(thickness, float), grid.shape).reshape(-1)
@@ -148,7 +154,7 @@ def write_map(
     def tile_of(tile: Tile) -> tuple[RawTile, dict[str, np.ndarray]]:
         generator = np.random.default_rng([seed, tile.start])
         count = len(tile)
-        shift = step * generator.random(count)
+        shift = spread * generator.random(count)
         film = None if films is None else films[tile.start : tile.stop]
         sample = Sample(
             np.full(count, modulus), np.full(count, adhesion), np.full(count, peak_force), model, film, bonded

@@ -152,7 +152,7 @@ def test_a_film_says_where_its_series_ends():
     assert all(math.isnan(values[2]) for values in found[:3])
     assert physics.film_holds("sphere", 1e-9, 30e-9, 20e-9)
     assert not physics.film_holds("sphere", 1e-9, 30e-9, 20e-9, tolerance=0.01), "χ = 0.27"
-    assert not physics.film_holds("sphere", 3e-9, 30e-9, 20e-9), "deeper than a tenth of the film"
+    assert not physics.film_holds("sphere", 3e-9, 5e-9, 20e-9), "deeper than a tenth of the film, χ = 0.19"
     assert not physics.film_holds("sphere", 1e-9, 1e-6, 20e-9), "a contact wider than the film"
     for shape, poisson, bonded in (
         ("punch", 0.3, True),

@@ -248,6 +248,18 @@ def test_the_converter_holds_the_background(tmp_path):
     assert np.ptp(curves) > 30e-9
 
 
+def test_a_map_of_films_over_several_tiles(tmp_path):
+    thickness = np.array([[60e-9, 90e-9], [120e-9, 300e-9]])
+    path = tmp_path / "map.h5"
+    # so many samples that a tile holds one row
+    simulate.write_map(path, ny=2, nx=2, samples=130_000, modulus=45e6, adhesion=1e-9, peak_force=5e-9, probe=PROBE,
+                       travel=TRAVEL, sigma=0.0, thickness=thickness)  # fmt: skip
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["truth/thickness"][()], thickness)
+        point = file["truth/contact_point"][()]
+    assert np.all(np.diff(point.reshape(-1)) < 0), "a thicker film gives way more, so it is met earlier"
+
+
 def test_contact_points_spread_as_told(tmp_path):
     narrow, wide = (
         written(tmp_path / f"{i}.h5", spread=spread)[1]["contact_point"] for i, spread in enumerate((None, 3e-9))

@@ -258,7 +258,7 @@ def deflection(
             free = np.minimum(free, after_pull_off(lost - travel, left, reach, attraction))
     touching = travel > (lost if retract else caught)
     if sample.model == "jkr":
-        touching &= ~np.isnan(load)  # rounding at the very end of contact
+        touching &= ~np.isnan(load)  # the end of contact is iterated too, so two of them may differ in the last digit
     elif sample.thickness is not None and np.any(touching & np.isnan(load)):
         raise FvprocError(
             "thickness, z0: the ramp presses the tip deeper than the film's series reaches; take a thicker film, a "

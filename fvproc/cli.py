@@ -110,6 +110,17 @@ def _refuse_existing(path: Path, overwrite: bool) -> None:
         raise OutputError(f"{path}: exists; give another name, or --overwrite")
 
 
+def _shares(settings: list[str]) -> dict[str, float]:
+    shares = {}
+    for setting in settings:
+        name, _, share = setting.partition("=")
+        try:
+            shares[name.strip()] = float(share)
+        except ValueError:
+            raise FvprocError(f"--artefact {setting!r}: write NAME=SHARE, such as spikes=0.01") from None
+    return shares
+
+
 def _simulate(options: argparse.Namespace) -> int:
     from fvproc import simulate
 
@@ -141,6 +152,10 @@ def _simulate(options: argparse.Namespace) -> int:
             sigma=sigma,
             dtype=options.dtype,
             seed=options.seed,
+            model=options.model,
+            thickness=None if options.thickness is None else parse_quantity(options.thickness, "m", "--thickness"),
+            flicker=parse_quantity(options.flicker, "m", "--flicker"),
+            artefacts=_shares(options.artefact),
         )
     print(options.output)
     return DONE

@@ -15,7 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from fvproc.errors import RecipeError
+import numpy as np
+
+from fvproc import physics
+from fvproc.errors import FvprocError, RecipeError
 
 
 class Apex(Protocol):
@@ -127,28 +130,37 @@ class FilmSeries:
     Parameters
     ----------
     coefficients : tuple of float
-        Of f in powers of χ, five.
+        Of f in powers of χ, eight.
     reach : float
         Sphere: √R in √m, χ = reach·√δ/h; cone: tan α, χ = reach·δ/h; h the film's thickness.
     power : int
         Twice the power of δ in χ.
+    end : float
+        χ beyond which f is held at its last value; past it the series means nothing.
+    limit : float
+        χ beyond which f is wrong by more than 5 %.
     """
 
-    coefficients: tuple[float, float, float, float, float]
+    coefficients: tuple[float, ...]
     reach: float
     power: int
+    end: float
+    limit: float
 
 
-def film_series(tip: Apex, bonding: str, poisson_ratio: float) -> FilmSeries:
+def film_series(tip: Apex, bonding: str, series: str, poisson_ratio: float) -> FilmSeries:
     """Return the series of a tip on a film that rests on a rigid substrate.
 
     Parameters
     ----------
     tip : Apex
-        A sphere, χ = √(R·δ)/h: Dimitriadis, Horkay, Maresca, Kachar & Chadwick, Biophys. J. 82 (2002) 2798, eqs 8–12.
-        A cone, χ = tan α·δ/h: Garcia & Garcia, Biophys. J. 114 (2018) 2923, for a bonded film with ν = 0.5 only.
+        Sphere or cone.
     bonding : {"bonded", "free"}
         Whether the film sticks to the substrate or slips.
+    series : {"solved", "published"}
+        A polynomial through the solution of the contact's integral equation (`physics.solved_coefficients`), good for
+        χ up to 2; or, for parity with other programs, Dimitriadis, Horkay, Maresca, Kachar & Chadwick (Biophys. J. 82
+        (2002) 2798) for the sphere and Garcia & Garcia (Biophys. J. 114 (2018) 2923) for the cone.
     poisson_ratio : float
         Of the film.
 
@@ -157,32 +169,27 @@ def film_series(tip: Apex, bonding: str, poisson_ratio: float) -> FilmSeries:
     RecipeError
         If no series is known for the tip, the bonding and the ratio.
     """
-    if tip.shape == "cone":
-        if bonding != "bonded" or poisson_ratio != 0.5:
-            raise RecipeError(
-                f"film.thickness with a cone: known for film.bonding = 'bonded' and sample.poisson_ratio = 0.5 only,"
-                f" not {bonding!r} and {poisson_ratio:g}"
-            )
-        assert tip.half_angle is not None
-        return FilmSeries((1.0, 0.721, 0.650, 0.491, 0.225), math.tan(tip.half_angle), 2)
-    if tip.shape != "sphere":
+    bonded = bonding == "bonded"
+    if tip.shape == "punch":
         raise RecipeError("film.thickness with tip.shape = 'punch': no series is known; use a sphere or a cone")
-    nu, pi = poisson_ratio, math.pi
-    if bonding == "bonded":
-        alpha = -(1.2876 - 1.4678 * nu + 1.3442 * nu * nu) / (1.0 - nu)
-        beta = (0.6387 - 1.0277 * nu + 1.5164 * nu * nu) / (1.0 - nu)
+    if not 0.0 <= poisson_ratio <= 0.5:
+        raise RecipeError(f"film.thickness with sample.poisson_ratio = {poisson_ratio:g}: known for 0 … 0.5 only")
+    if series == "published":
+        try:
+            coefficients = physics.film_coefficients(tip.shape, poisson_ratio, bonded=bonded)
+        except FvprocError as error:
+            raise RecipeError(f"film.series = 'published': {error}; or take film.series = 'solved'") from None
+        # beyond 1.7 the bonded sphere's series bends back
+        end, limit = 1.5, physics.film_limit(tip.shape, poisson_ratio, bonded=bonded, tolerance=0.05)
     else:
-        alpha = -0.347 * (3.0 - 2.0 * nu) / (1.0 - nu)
-        beta = 0.056 * (5.0 - 2.0 * nu) / (1.0 - nu)
-    assert tip.radius is not None
-    return FilmSeries(
-        (
-            1.0,
-            -2.0 * alpha / pi,
-            4.0 * alpha**2 / pi**2,
-            -8.0 / pi**3 * (alpha**3 + 4.0 * pi**2 / 15.0 * beta),
-            16.0 * alpha / pi**4 * (alpha**3 + 3.0 * pi**2 / 5.0 * beta),
-        ),
-        math.sqrt(tip.radius),
-        1,
-    )
+        # rounded: solvers of linear equations differ in the last digits from one machine to another
+        coefficients = np.round(physics.solved_coefficients(tip.shape, poisson_ratio, bonded=bonded), 6)
+        end = limit = 2.0
+    if tip.shape == "cone":
+        assert tip.half_angle is not None
+        reach, power = math.tan(tip.half_angle), 2
+    else:
+        assert tip.radius is not None
+        reach, power = math.sqrt(tip.radius), 1
+    padded = (*(float(a) for a in coefficients), *(0.0,) * (8 - len(coefficients)))
+    return FilmSeries(padded, reach, power, end, float(limit))

@@ -169,6 +169,19 @@ def build_parser() -> argparse.ArgumentParser:
         ("--spring-constant", "N/m", "5", "homogeneous"),
     ):
         simulate.add_argument(option, default=default, metavar="X", help=f"{text} ({unit}; default {default})")
+    simulate.add_argument("--model", choices=("dmt", "jkr"), default="dmt", help="homogeneous: contact with adhesion")
+    simulate.add_argument("--thickness", metavar="X", help="homogeneous: of a film on a rigid substrate (m)")
+    simulate.add_argument(
+        "--flicker", default="0nm", metavar="X", help="homogeneous: 1/f noise beside the other (m; default 0nm)"
+    )
+    simulate.add_argument(
+        "--artefact",
+        action="append",
+        default=[],
+        metavar="NAME=SHARE",
+        help="homogeneous: share of the curves to spoil, such as spikes=0.01; 'no contact', saturated, 'never left', "
+        "'marked invalid', 'missing samples', spikes",
+    )
     simulate.add_argument("--drive", choices=("sine", "linear"), default="sine", help="homogeneous")
     simulate.add_argument("--dtype", choices=("int16", "int32", "float32"), default="int16", help="homogeneous")
     simulate.add_argument("--overwrite", action="store_true")

@@ -58,7 +58,7 @@ FLAG_MEANINGS: dict[Flag, str] = {
     Flag.BEYOND_TIP_SHAPE: "indentation beyond half the tip radius, where a paraboloid no longer stands for the tip",
     Flag.DMT_DOUBTFUL: "Tabor parameter above 1: the DMT model does not hold",
     Flag.JKR_DOUBTFUL: "Tabor parameter below 1: the JKR model does not hold",
-    Flag.FILM_DOUBTFUL: "contact wider than the film is thick (χ > 1), where the film's series ends",
+    Flag.FILM_DOUBTFUL: "contact too wide for the film's thickness: its series is off by 5 % or ends",
     Flag.NOT_COMPUTED: "not computed (yet)",
     Flag.READ_ERROR: "the tile of this curve could not be read",
     Flag.WORKER_LOST: "the tile of this curve killed its worker",

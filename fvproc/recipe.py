@@ -222,6 +222,11 @@ class Film:
         None, "thickness of the film, or a .npy map of it (ny, nx) in m; none if not given", unit="m"
     )
     bonding: str = _option("bonded", "whether the film sticks to the substrate", choices=("bonded", "free"))
+    series: str = _option(
+        "solved",
+        "solved: of the contact's integral equation; published: of the literature, for parity",
+        choices=("solved", "published"),
+    )
     map_digest: str | None = field(
         default=None,
         metadata={"help": "SHA-256 of the map of the thickness; filled in", "unit": None, "choices": ()},
@@ -358,8 +363,8 @@ class Recipe:
                     f"film.thickness with fit.model = {self.fit.model!r}: no theory of such a contact on a film is"
                     " built in; use dmt or hertz"
                 )
-            if self.poisson_ratio is not None and self.tip.radius is not None:
-                film_series(self.tip, self.film.bonding, self.poisson_ratio)
+            if self.poisson_ratio is not None and not (self.tip.radius is None and self.tip.half_angle is None):
+                film_series(self.tip, self.film.bonding, self.film.series, self.poisson_ratio)
         if self.stiffness.definition == "window" and self.fit.method != "qnm":
             raise RecipeError('stiffness.definition = "window" is defined by the window of fit.method = "qnm" only')
 

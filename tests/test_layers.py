@@ -19,6 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     {"errors", "quantities"},
     {"volume"},
+    {"physics"},
     {"models"},
     {"recipe"},
     {"_core", "reference", "maps", "contact_parts", "contact_points"},

@@ -95,8 +95,10 @@ cdef Settings _settings(object s):
     c.law.depth_power = s.law.depth_power
     c.law.film = s.law.film
     c.law.reach_power = s.law.reach_power
-    for i in range(5):
+    for i in range(8):
         c.law.series[i] = s.law.series[i]
+    c.law.end = s.law.end
+    c.law.limit = s.law.limit
     c.modulus_scale = s.modulus_scale
     c.film_reach = s.film_reach
     c.film_thickness = s.film_thickness
@@ -328,6 +330,8 @@ cdef class _Prepared:
         contacts.law = self.settings.law
         fits.points = 0
         contacts.points = 0
+        fits.grouped = 0
+        contacts.grouped = 0
         fits.hidden = False
         contacts.hidden = False
         for lane in range(count):

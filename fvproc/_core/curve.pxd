@@ -300,7 +300,9 @@ cdef inline void fill_fit(
         record.stiffness = <float>(k * rate / (1.0 - rate))
     if settings.tip_radius > 0.0 and depth > 0.5 * settings.tip_radius:
         curve.flags |= BEYOND_TIP_SHAPE
-    if settings.law.film and fit.reach * (sqrt(depth) if settings.law.reach_power == 1 else depth) > 1.0:
+    if settings.law.film and fit.reach * (
+        sqrt(depth) if settings.law.reach_power == 1 else depth
+    ) > settings.law.limit:
         curve.flags |= FILM_DOUBTFUL
     if settings.tabor and adhesion > 0.0:
         # F_adh = 2π·w·R (DMT), (3/2)·π·w·R (JKR)

@@ -9,7 +9,7 @@ from fvproc._core.jkr cimport jkr_at
 from fvproc._core.lanes cimport (
     LANES, any_of, at_most, choose, lanes, lanes_sqrt, larger, less, load, mask, none, smaller, splat, store,
 )
-from fvproc._core.model cimport Contact, contact_of, model_at, root_guess, shape_of_root
+from fvproc._core.model cimport Contact, contact_of, model_at, root_guess, shape_of_root, slope_of_shape
 from fvproc._core.solve cimport ENTRIES, PARAMETERS, Factors, factorise, inverse_diagonal, solve
 from fvproc._core.types cimport JKR, Law
 
@@ -29,6 +29,8 @@ cdef struct Problem:
     double[384] y               # [point][lane]: d, nm
     double[384] zeta            # z − centre, nm
     double[384] weight          # number of samples in the point, 0 where there is none
+    double[384] spread          # variance of ζ in the point
+    int grouped                 # points of more than one sample, at most, in any lane; they come first
     double[384] root            # of the model, kept between iterations
     double[6][8] free_sums      # of the samples free of contact: 1, ζ, ζ², d, ζd, d²
     double[8] adhesion          # a to start from
@@ -231,6 +233,8 @@ cdef inline mask start_values(Problem* problem, lanes* theta) noexcept nogil:
     """
     cdef lanes zero = splat(0.0), a = load(problem.adhesion), top = load(problem.top) + a, attraction = a
     cdef Contact contact
+    cdef double bend
+    cdef lanes one = splat(1.0)
     cdef lanes n = zero, sg = zero, sd = zero, sgg = zero, sgd = zero, w, q, g, d, determinant, b, least, y, p
     cdef int i
     if problem.law.kind == JKR:
@@ -257,6 +261,15 @@ cdef inline mask start_values(Problem* problem, lanes* theta) noexcept nogil:
     g = shape_of_root(&problem.law, &contact, p)
     least = top / (30.0 * g)
     b = choose(less(least, b), b, least)
+    # the mean of a bent curve over a point's samples is not its value at their mean: ½·d″·spread is taken off, once,
+    # at the start values. d″ = (1 − r/n)·B·w·S³/q, S = 1/(1 + B·w), w = d(δ/B)/dq for the pair of powers
+    bend = 0.5 * (1.0 - <double>problem.law.depth_power / problem.law.load_power)
+    for i in range(problem.grouped):
+        y = load(problem.y + i * LANES)
+        q = larger(y + a, splat(1e-18))
+        w = b * slope_of_shape(&problem.law, &contact, load(problem.root + i * LANES))
+        d = one / (one + w)
+        store(problem.y + i * LANES, y - bend * load(problem.spread + i * LANES) * w * d * d * d / q)
     theta[0] = b
     theta[1] = (sd - b * sg) / n
     theta[2] = attraction

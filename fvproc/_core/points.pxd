@@ -14,6 +14,7 @@ cdef inline void leave_idle(Problem* problem, int lane) noexcept nogil:
     """Fill a lane with numbers that do no harm."""
     cdef Py_ssize_t i
     for i in range(problem.points):
+        problem.spread[i * LANES + lane] = 0.0
         problem.y[i * LANES + lane] = 0.0
         problem.zeta[i * LANES + lane] = 0.0
         problem.weight[i * LANES + lane] = 0.0
@@ -45,6 +46,7 @@ cdef inline void fill_up(Problem* problem) noexcept nogil:
             problem.y[p * LANES + lane] = 0.0
             problem.zeta[p * LANES + lane] = 0.0
             problem.weight[p * LANES + lane] = 0.0
+            problem.spread[p * LANES + lane] = 0.0
 
 
 cdef inline Py_ssize_t samples_of_fit(const Branch* branch) noexcept nogil:
@@ -89,7 +91,7 @@ cdef inline int pose(
     """Fill a lane with the fit of samples [0, count); return 0, or the flag that says why there is none."""
     cdef const double* z = branch.axis.z
     cdef const float* d = branch.d
-    cdef double centre = branch.axis.centre, y, x
+    cdef double centre = branch.axis.centre, y, x, xx, one
     cdef Py_ssize_t group, single, points, p, i, first, last
     if branch.end < FEWEST:
         return TOO_FEW_POINTS
@@ -102,18 +104,25 @@ cdef inline int pose(
         problem.y[(points + p) * LANES + lane] = d[i]
         problem.zeta[(points + p) * LANES + lane] = z[i] - centre
         problem.weight[(points + p) * LANES + lane] = 1.0
+        problem.spread[(points + p) * LANES + lane] = 0.0
     if points > 0:
         for p in range(points):
             first = p * group
             last = first + group if first + group < count - single else count - single
             y = 0.0
             x = 0.0
+            xx = 0.0
             for i in range(first, last):
                 y += d[i]
-                x += z[i]
-            problem.y[p * LANES + lane] = y / (last - first)
-            problem.zeta[p * LANES + lane] = x / (last - first) - centre
+                x += z[i] - z[first]
+                xx += (z[i] - z[first]) * (z[i] - z[first])
+            one = 1.0 / (last - first)
+            problem.y[p * LANES + lane] = y * one
+            problem.zeta[p * LANES + lane] = x * one + (z[first] - centre)
+            problem.spread[p * LANES + lane] = xx * one - (x * one) * (x * one)
             problem.weight[p * LANES + lane] = <double>(last - first)
+    if points > problem.grouped:
+        problem.grouped = <int>points
     points += single
     # lanes with fewer points are filled up when all are posed
     problem.used[lane] = <int>points

@@ -1,6 +1,6 @@
 # Contact models that are a pair of powers of one root, with or without a film's series: all but sphere, cone and JKR.
 #
-#     q = p^n·f(x),   δ = B·p^r,   q + δ = c,   f(x) = Σ f_j·x^j,   x = τ·p
+#     q = p^n·f(x),   δ = B·p^r,   q + δ = c,   f(x) = Σ f_j·x^j,   x = τ·p, at most x_end
 #
 # τ = reach·B^(e/2) is that of a film of finite thickness (fvproc/models.py); without one τ = 0 and f = 1.
 
@@ -8,13 +8,6 @@ from fvproc._core.lanes cimport (
     any_of, choose, cube_root_guess, lanes, lanes_sqrt, less, mask, smaller, splat, square_root_guess,
 )
 from fvproc._core.types cimport Law
-
-cdef extern from *:
-    """
-    /* x beyond which f is held: the series of a film with ν = 0 bends back from x = 1.7 on */
-    #define FVPROC_SERIES_END 1.5
-    """
-    const double SERIES_END "FVPROC_SERIES_END"
 
 
 cdef inline lanes to_power(lanes p, int power) noexcept nogil:
@@ -44,13 +37,17 @@ cdef inline lanes film_reach(const Law* law, lanes b, lanes reach) noexcept nogi
 
 cdef inline void series_at(const Law* law, lanes x, lanes* f, lanes* x_df) noexcept nogil:
     """f and x·df/dx."""
-    cdef lanes at = smaller(x, splat(SERIES_END)), value = splat(law.series[4]), slope = splat(0.0)
+    cdef lanes end = splat(law.end), at = smaller(x, end), value = splat(law.series[7]), slope = splat(0.0)
     cdef int j
-    for j in range(3, -1, -1):
+    if not law.film:
+        f[0] = splat(1.0)
+        x_df[0] = splat(0.0)
+        return
+    for j in range(6, -1, -1):
         slope = slope * at + value
         value = value * at + law.series[j]
     f[0] = value
-    x_df[0] = choose(less(x, splat(SERIES_END)), at * slope, splat(0.0))
+    x_df[0] = choose(less(x, end), at * slope, splat(0.0))
 
 
 cdef inline lanes power_step(const Law* law, lanes b, lanes tau, lanes c, lanes p) noexcept nogil:

@@ -30,7 +30,9 @@ class Law:
     depth_power: int
     film: bool = False
     reach_power: int = 0
-    series: tuple[float, float, float, float, float] = (1.0, 0.0, 0.0, 0.0, 0.0)
+    series: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    end: float = 0.0
+    limit: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +79,10 @@ def _law(recipe: Recipe) -> tuple[Law, float]:
         kind = _SPHERE if powers == (3, 2) else _CONE if powers == (2, 1) else _POWER
         return Law(_JKR if model.adhesion == "inside" else kind, *powers), 0.0
     assert recipe.poisson_ratio is not None
-    series = film_series(recipe.tip, recipe.film.bonding, recipe.poisson_ratio)
+    series = film_series(recipe.tip, recipe.film.bonding, recipe.film.series, recipe.poisson_ratio)
     # χ = reach·δ^(power/2)/h: in nm, (1e-9)^(power/2 − 1) of that in m
     reach = series.reach * _NANOMETRE ** (0.5 * series.power - 1.0)
-    return Law(_POWER, *powers, True, series.power, series.coefficients), reach
+    return Law(_POWER, *powers, True, series.power, series.coefficients, series.end, series.limit), reach
 
 
 def kernel_settings(volume: ForceVolume, recipe: Recipe) -> KernelSettings:

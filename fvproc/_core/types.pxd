@@ -45,7 +45,9 @@ cdef struct Law:
     int depth_power         # r
     bint film
     int reach_power         # twice the power of δ in the film's χ
-    double[5] series        # f in powers of χ
+    double[8] series        # f in powers of χ
+    double end              # χ beyond which f is held
+    double limit            # χ beyond which it is not trusted
 
 cdef enum RawType:
     INT16 = 0

@@ -11,7 +11,6 @@ import numpy as np
 from fvproc._core.settings import Law
 
 _Function = Callable[[np.ndarray], np.ndarray]
-_SERIES_END = 1.5
 _JKR = 3
 
 
@@ -34,25 +33,28 @@ class Contact:
         """√a, with its sign."""
         return math.copysign(math.sqrt(abs(self.adhesion)), self.adhesion)
 
+    def _factor(self, root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """f(χ) of the film and χ·df/dχ."""
+        x, series, polynomial = self.tau * root, self.law.series, np.polynomial.polynomial
+        f = polynomial.polyval(np.minimum(x, self.law.end), series)
+        return f, np.where(x < self.law.end, x * polynomial.polyval(x, polynomial.polyder(series)), 0.0)
+
     def load(self, root: np.ndarray) -> np.ndarray:
         """F/k + a of a root; F/k with JKR."""
         if self.law.kind == _JKR:
             return root**6 - 2.0 * self.alpha * root**3
-        if not self.law.film:
-            return root**self.law.load_power
-        f = np.polynomial.polynomial.polyval(np.minimum(self.tau * root, _SERIES_END), self.law.series)
-        return root**self.law.load_power * f
+        load = root**self.law.load_power
+        return load * self._factor(root)[0] if self.law.film else load
 
     def load_rate(self, root: np.ndarray) -> np.ndarray:
         """Derivative of `load`."""
         if self.law.kind == _JKR:
             return 6.0 * root**5 - 6.0 * self.alpha * root**2
+        n = self.law.load_power
         if not self.law.film:
-            return self.law.load_power * root ** (self.law.load_power - 1)
-        n, x, polynomial = self.law.load_power, self.tau * root, np.polynomial.polynomial
-        f = polynomial.polyval(np.minimum(x, _SERIES_END), self.law.series)
-        slope = np.where(x < _SERIES_END, polynomial.polyval(x, polynomial.polyder(self.law.series)), 0.0)
-        return n * root ** (n - 1) * f + root**n * self.tau * slope
+            return n * root ** (n - 1)
+        f, x_df = self._factor(root)
+        return root ** (n - 1) * (n * f + x_df)
 
     def shape_rate(self, root: np.ndarray) -> np.ndarray:
         """Derivative of `shape`."""
@@ -129,10 +131,7 @@ class Contact:
         """∂d/∂B at a place: through the root, and in a film through χ."""
         in_film: np.ndarray | float = 0.0
         if self.law.film:
-            n = self.law.load_power
-            f = self.load(root) / np.maximum(root, 1e-300) ** n
-            x_df = self.load_rate(root) / np.maximum(root, 1e-300) ** (n - 1) - n * f
-            in_film = root**n * x_df * 0.5 * self.law.reach_power / self.compliance
+            in_film = root**self.law.load_power * self._factor(root)[1] * 0.5 * self.law.reach_power / self.compliance
         return in_film - self.slope(root) * (in_film + self.shape(root))
 
     def of_adhesion(self, root: np.ndarray) -> np.ndarray:

@@ -174,7 +174,7 @@ def _fill_fit(values: dict[str, float], flags: Flag, s: KernelSettings, fit: Fit
     values["stiffness"] = k * fit.slope if s.stiffness_of_window else k * rate / (1.0 - rate)
     if s.tip_radius > 0 and depth > 0.5 * s.tip_radius:
         flags |= Flag.BEYOND_TIP_SHAPE
-    if s.law.film and contact.reach * depth ** (0.5 * s.law.reach_power) > 1.0:
+    if s.law.film and contact.reach * depth ** (0.5 * s.law.reach_power) > s.law.limit:
         flags |= Flag.FILM_DOUBTFUL
     if s.tabor and fit.adhesion > 0:
         radius = s.tip_radius * _NM

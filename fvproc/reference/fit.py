@@ -36,8 +36,8 @@ class Fit:
     samples: int = 0
 
 
-def points_of(branch: Branch, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (y, ζ, weight) of samples [0, count): means of neighbours, the last ones single; see `pose`."""
+def points_of(branch: Branch, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return (y, ζ, weight, variance of ζ) of samples [0, count): means of neighbours, the last ones single; see `pose`."""
     single = count if count <= MOST_POINTS else SINGLE
     group = 1 if count == single else 1 + (count - single - 1) // (MOST_POINTS - SINGLE)
     edges = np.concatenate([np.arange(0, count - single, group), np.arange(count - single, count + 1)])
@@ -45,7 +45,8 @@ def points_of(branch: Branch, count: int) -> tuple[np.ndarray, np.ndarray, np.nd
     starts = edges[:-1]
     y = np.add.reduceat(branch.d[:count], starts) / weight
     zeta = np.add.reduceat(branch.z[:count], starts) / weight - branch.centre
-    return y, zeta, weight.astype(float)
+    about = branch.zeta[:count] - np.repeat(zeta, weight)
+    return y, zeta, weight.astype(float), np.add.reduceat(about * about, starts) / weight
 
 
 def _anchor(branch: Branch, retract: bool) -> tuple[float, tuple[float, float], float]:
@@ -76,7 +77,7 @@ def fit_contact(
 
     if branch.end < FEWEST:
         return Fit(Flag.TOO_FEW_POINTS)
-    y, zeta, weight = points_of(branch, count)
+    y, zeta, weight, spread = points_of(branch, count)
     # start: ζ − d against q^(1/m), above a tenth of the load
     top = branch.peak + adhesion
     chosen = y + adhesion > 0.1 * top
@@ -91,6 +92,12 @@ def fit_contact(
     if not slope > least:
         slope = least
         intercept = float(np.average(zeta[chosen] - y[chosen] - slope * g, weights=weight[chosen]))
+
+    # the mean of a bent curve over a point's samples is not its value at their mean: ½·d″·spread off
+    q = np.maximum(y + adhesion, 1e-18)
+    roots = free_of_film.root_of_load(q)
+    w = slope * free_of_film.shape_rate(roots) / free_of_film.load_rate(roots)
+    y = y - 0.5 * (1.0 - law.depth_power / law.load_power) * spread * w / (1.0 + w) ** 3 / q
 
     i = min(branch.end, branch.n - 1)
     hidden = free_adhesion and not branch.pulled

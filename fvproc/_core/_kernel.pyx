@@ -330,8 +330,6 @@ cdef class _Prepared:
         contacts.law = self.settings.law
         fits.points = 0
         contacts.points = 0
-        fits.grouped = 0
-        contacts.grouped = 0
         fits.hidden = False
         contacts.hidden = False
         for lane in range(count):

@@ -8,7 +8,7 @@ cdef enum:
 
 cdef inline Py_ssize_t axis_size(Py_ssize_t n) noexcept nogil:
     """Doubles of storage that make_axis wants for n samples."""
-    return n + 2 + 4 * MOST_BLOCKS
+    return 3 * n + 4 + 4 * MOST_BLOCKS
 
 
 cdef inline Py_ssize_t block_width(Py_ssize_t n, Py_ssize_t far) noexcept nogil:
@@ -35,14 +35,20 @@ cdef inline void make_axis(
     axis.rest_zeta = axis.block_zeta + MOST_BLOCKS
     axis.rest_zeta2 = axis.rest_zeta + MOST_BLOCKS
     axis.tolerance = axis.rest_zeta2 + MOST_BLOCKS
+    axis.way = axis.tolerance + MOST_BLOCKS
+    axis.way2 = axis.way + n + 1
     axis.width = width
     axis.blocks = blocks
     axis.far = (n - far + width - 1) // width
     if n == 0:
         return
     axis.centre = z[n - 1 - far // 2]
+    axis.way[0] = 0.0
+    axis.way2[0] = 0.0
     for i in range(n):
         axis.zeta[i] = <float>(z[i] - axis.centre)
+        axis.way[i + 1] = axis.way[i] + (z[i] - z[0])
+        axis.way2[i + 1] = axis.way2[i] + (z[i] - z[0]) * (z[i] - z[0])
     for i in range(1, n - 1):
         axis.weight[i] = <float>(0.5 * (z[i - 1] - z[i + 1]))
     if n > 1:

@@ -14,7 +14,7 @@ from fvproc._core.solve cimport ENTRIES, PARAMETERS, Factors, factorise, inverse
 from fvproc._core.types cimport JKR, Law
 
 cdef enum:
-    MOST_POINTS = 48
+    MOST_POINTS = 80
     FEWEST = 5        # contact samples for a fit of three parameters and two to judge it
     ITERATIONS = 23
     PATIENCE = 6
@@ -26,12 +26,11 @@ cdef struct Problem:
     bint hidden                 # whether the end of contact is in any lane
     int points                  # of the lane that has most; others are filled up with points of weight 0
     int[8] used                 # points of each lane, 0 where it holds no curve
-    double[384] y               # [point][lane]: d, nm
-    double[384] zeta            # z − centre, nm
-    double[384] weight          # number of samples in the point, 0 where there is none
-    double[384] spread          # variance of ζ in the point
-    int grouped                 # points of more than one sample, at most, in any lane; they come first
-    double[384] root            # of the model, kept between iterations
+    double[640] y               # [point][lane]: d, nm
+    double[640] zeta            # z − centre, nm
+    double[640] weight          # number of samples in the point, 0 where there is none
+    double[640] spread          # variance of ζ in the point
+    double[640] root            # of the model, kept between iterations
     double[6][8] free_sums      # of the samples free of contact: 1, ζ, ζ², d, ζd, d²
     double[8] adhesion          # a to start from
     double[8] top               # d at the peak
@@ -264,12 +263,14 @@ cdef inline mask start_values(Problem* problem, lanes* theta) noexcept nogil:
     # the mean of a bent curve over a point's samples is not its value at their mean: ½·d″·spread is taken off, once,
     # at the start values. d″ = (1 − r/n)·B·w·S³/q, S = 1/(1 + B·w), w = d(δ/B)/dq for the pair of powers
     bend = 0.5 * (1.0 - <double>problem.law.depth_power / problem.law.load_power)
-    for i in range(problem.grouped):
+    for i in range(problem.points):
         y = load(problem.y + i * LANES)
         q = larger(y + a, splat(1e-18))
         w = b * slope_of_shape(&problem.law, &contact, load(problem.root + i * LANES))
         d = one / (one + w)
-        store(problem.y + i * LANES, y - bend * load(problem.spread + i * LANES) * w * d * d * d / q)
+        d = bend * load(problem.spread + i * LANES) * w * d * d * d / q
+        # near the end of contact the points are narrow, and beyond it there is no bend
+        store(problem.y + i * LANES, y - choose(less(0.05 * top, q), d, zero))
     theta[0] = b
     theta[1] = (sd - b * sg) / n
     theta[2] = attraction

@@ -7,7 +7,9 @@ from fvproc._core.lanes cimport LANES
 from fvproc._core.types cimport FIT_FAILED, JKR, TOO_FEW_POINTS, Branch, ContactFit
 
 cdef enum:
-    SINGLE = 16     # samples nearest to the end of a long contact that are not taken together
+    CONTACT_RATIO = 4   # a point holds one sample for each so many between it and the end of contact
+    FREE_RATIO = 2      # ... outside the contact
+    RESERVED = 24       # points for those outside
 
 
 cdef inline void leave_idle(Problem* problem, int lane) noexcept nogil:
@@ -78,10 +80,42 @@ cdef inline void set_anchor(const Branch* branch, bint retract, Problem* problem
         weight = 0.0
     elif retract:
         problem.of_end[lane] = 1.0
-        weight = branch.noise / (0.3 * spacing + 0.4 * branch.noise)
+        weight = branch.noise / (0.3 * spacing - 2.0 * branch.noise * branch.noise / branch.lowest)
     else:
         weight = branch.noise / (spacing + branch.noise - branch.lowest)
     problem.anchor_weight[lane] = weight * weight
+
+
+cdef inline Py_ssize_t take_points(
+    const Branch* branch, Py_ssize_t start, int direction, Py_ssize_t stop, Problem* problem, int lane, Py_ssize_t points
+) noexcept nogil:
+    """Add the points from `start` toward `stop` to `points` of a lane; return how many there are then.
+
+    Points of samples that grow in number with the distance from the start: what a sample far from it tells, its
+    neighbours tell nearly as well. Outside the contact, where the model is a line, they may be wider.
+    """
+    cdef const double* way = branch.axis.way
+    cdef const double* way2 = branch.axis.way2
+    cdef double first_z = branch.axis.z[0] - branch.axis.centre, y, x, one
+    cdef Py_ssize_t done = 0, total = (stop - start) * direction, size, first, i, at
+    while done < total:
+        size = 1 + done // (CONTACT_RATIO if direction < 0 else FREE_RATIO)
+        if size > total - done or points == MOST_POINTS - (1 if direction > 0 else RESERVED + 1):
+            size = total - done
+        first = start + done if direction > 0 else start - done - size
+        done += size
+        y = 0.0
+        for i in range(first, first + size):
+            y += branch.d[i]
+        one = 1.0 / size
+        x = (way[first + size] - way[first]) * one
+        at = points * LANES + lane
+        problem.y[at] = y * one
+        problem.zeta[at] = x + first_z
+        problem.spread[at] = (way2[first + size] - way2[first]) * one - x * x if size > 1 else 0.0
+        problem.weight[at] = <double>size
+        points += 1
+    return points
 
 
 cdef inline int pose(
@@ -90,40 +124,12 @@ cdef inline int pose(
 ) noexcept nogil:
     """Fill a lane with the fit of samples [0, count); return 0, or the flag that says why there is none."""
     cdef const double* z = branch.axis.z
-    cdef const float* d = branch.d
-    cdef double centre = branch.axis.centre, y, x, xx, one
-    cdef Py_ssize_t group, single, points, p, i, first, last
+    cdef Py_ssize_t points, i
     if branch.end < FEWEST:
         return TOO_FEW_POINTS
-    # the last samples stay single: toward the end of contact the model bends most
-    single = count if count <= MOST_POINTS else SINGLE
-    group = 1 if count == single else 1 + (count - single - 1) // (MOST_POINTS - SINGLE)
-    points = (count - single + group - 1) // group
-    for p in range(single):
-        i = count - single + p
-        problem.y[(points + p) * LANES + lane] = d[i]
-        problem.zeta[(points + p) * LANES + lane] = z[i] - centre
-        problem.weight[(points + p) * LANES + lane] = 1.0
-        problem.spread[(points + p) * LANES + lane] = 0.0
-    if points > 0:
-        for p in range(points):
-            first = p * group
-            last = first + group if first + group < count - single else count - single
-            y = 0.0
-            x = 0.0
-            xx = 0.0
-            for i in range(first, last):
-                y += d[i]
-                x += z[i] - z[first]
-                xx += (z[i] - z[first]) * (z[i] - z[first])
-            one = 1.0 / (last - first)
-            problem.y[p * LANES + lane] = y * one
-            problem.zeta[p * LANES + lane] = x * one + (z[first] - centre)
-            problem.spread[p * LANES + lane] = xx * one - (x * one) * (x * one)
-            problem.weight[p * LANES + lane] = <double>(last - first)
-    if points > problem.grouped:
-        problem.grouped = <int>points
-    points += single
+    # from the end of contact, where the model bends most, to both sides
+    points = take_points(branch, branch.end if branch.end < count else count, -1, 0, problem, lane, 0)
+    points = take_points(branch, branch.end, 1, count, problem, lane, points)
     # lanes with fewer points are filled up when all are posed
     problem.used[lane] = <int>points
     if points > problem.points:

@@ -134,6 +134,8 @@ cdef struct Axis:
     double* rest_zeta           # Σζ and Σζ² over this block and all farther ones
     double* rest_zeta2
     double* tolerance           # variance of a block's mean about the far line, per sample variance
+    double* way                 # Σ(z − z_0) and Σ(z − z_0)² over the samples before each
+    double* way2
 
 # One branch of one curve.
 cdef struct Branch:

@@ -13,7 +13,7 @@ from fvproc.reference.branch import Branch
 from fvproc.reference.contact import Contact
 
 FEWEST = 5
-MOST_POINTS, SINGLE = 48, 16
+MOST_POINTS = 80
 _DONE = Flag(0)
 
 
@@ -36,13 +36,19 @@ class Fit:
     samples: int = 0
 
 
+def _edges(total: int, ratio: int, most: int = MOST_POINTS) -> list[int]:
+    """Edges of points from 0 to `total`: each of one sample and one more for `ratio` samples before it."""
+    edges = [0]
+    while edges[-1] < total:
+        edges.append(total if len(edges) == most else min(edges[-1] + 1 + edges[-1] // ratio, total))
+    return edges
+
+
 def points_of(branch: Branch, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return (y, ζ, weight, variance of ζ) of samples [0, count): means of neighbours, the last ones single; see `pose`."""
-    single = count if count <= MOST_POINTS else SINGLE
-    group = 1 if count == single else 1 + (count - single - 1) // (MOST_POINTS - SINGLE)
-    edges = np.concatenate([np.arange(0, count - single, group), np.arange(count - single, count + 1)])
-    weight = np.diff(edges)
-    starts = edges[:-1]
+    """Return (y, ζ, weight, variance of ζ) of samples [0, count): means of neighbours; see `take_points`."""
+    end = min(branch.end, count)
+    edges = np.array(sorted({end - e for e in _edges(end, 4, MOST_POINTS - 24)} | {end + e for e in _edges(count - end, 2)}))
+    weight, starts = np.diff(edges), edges[:-1]
     y = np.add.reduceat(branch.d[:count], starts) / weight
     zeta = np.add.reduceat(branch.z[:count], starts) / weight - branch.centre
     about = branch.zeta[:count] - np.repeat(zeta, weight)
@@ -57,7 +63,7 @@ def _anchor(branch: Branch, retract: bool) -> tuple[float, tuple[float, float], 
         return 0.0, (0.0, 0.0), 0.0
     expected = 0.5 * float(branch.z[i - 1] + branch.z[i]) - branch.centre
     if retract:
-        return expected, (1.0, 1.0), branch.noise / (0.3 * spacing + 0.4 * branch.noise)
+        return expected, (1.0, 1.0), branch.noise / (0.3 * spacing - 2.0 * branch.noise**2 / branch.lowest)
     return expected, (1.0, 0.0), branch.noise / (spacing + branch.noise - branch.lowest)
 
 
@@ -97,7 +103,8 @@ def fit_contact(
     q = np.maximum(y + adhesion, 1e-18)
     roots = free_of_film.root_of_load(q)
     w = slope * free_of_film.shape_rate(roots) / free_of_film.load_rate(roots)
-    y = y - 0.5 * (1.0 - law.depth_power / law.load_power) * spread * w / (1.0 + w) ** 3 / q
+    bend = 0.5 * (1.0 - law.depth_power / law.load_power) * spread * w / (1.0 + w) ** 3 / q
+    y = y - np.where(q > 0.05 * top, bend, 0.0)
 
     i = min(branch.end, branch.n - 1)
     hidden = free_adhesion and not branch.pulled

@@ -83,16 +83,25 @@ cdef inline void set_anchor(const Branch* branch, bint retract, Problem* problem
 
 
 cdef inline int pose(
-    const Branch* branch, Py_ssize_t count, bint free_adhesion, double adhesion, int baseline_parameters, bint retract,
+    const Branch* branch, Py_ssize_t begin, Py_ssize_t count, bint free_adhesion, double adhesion, int baseline_parameters, bint retract,
     Problem* problem, int lane
 ) noexcept nogil:
-    """Fill a lane with the fit of samples [0, count); return 0, or the flag that says why there is none."""
+    """Fill a lane with the fit of samples [begin, count); return 0, or the flag that says why there is none."""
     cdef const double* z = branch.axis.z
     cdef const float* d = branch.d
-    cdef double centre = branch.axis.centre, y, x
+    cdef double centre = branch.axis.centre, y, x, top = branch.peak
     cdef Py_ssize_t group, single, points, p, i, first, last
-    if branch.end < FEWEST:
+    if branch.end - begin < FEWEST:
         return TOO_FEW_POINTS
+    if begin > 0:
+        # start_values looks at the upper nine tenths of the load: of these samples, not of those left out
+        top = d[begin]
+        for i in range(begin, count):
+            if d[i] > top:
+                top = d[i]
+    d += begin
+    z += begin
+    count -= begin
     # the last samples stay single: toward the end of contact the model bends most
     single = count if count <= MOST_POINTS else SINGLE
     group = 1 if count == single else 1 + (count - single - 1) // (MOST_POINTS - SINGLE)
@@ -128,12 +137,12 @@ cdef inline int pose(
     if not free_adhesion:
         problem.anchor_weight[lane] = 0.0
     problem.adhesion[lane] = adhesion
-    problem.top[lane] = branch.peak
+    problem.top[lane] = top
     problem.noise[lane] = branch.noise
     problem.per_reach[lane] = 0.0
     if free_adhesion and not branch.pulled:
         i = branch.end if branch.end < branch.axis.n - 1 else branch.axis.n - 1
-        problem.per_reach[lane] = 1.0 / (z[i - 1] - z[i] + 3.0 * branch.noise)
+        problem.per_reach[lane] = 1.0 / (branch.axis.z[i - 1] - branch.axis.z[i] + 3.0 * branch.noise)
     problem.holds[0][lane] = 0.0 if free_adhesion else 1.0
     problem.holds[1][lane] = 0.0 if baseline_parameters > 0 else 1.0
     problem.holds[2][lane] = 0.0 if baseline_parameters > 1 else 1.0
@@ -142,7 +151,7 @@ cdef inline int pose(
 
 
 cdef inline void conclude(
-    const Branch* branch, const Problem* problem, const Solution* solution, int lane, Py_ssize_t count,
+    const Branch* branch, const Problem* problem, const Solution* solution, int lane, Py_ssize_t begin,
     bint free_adhesion, int baseline_parameters, double quantum, ContactFit* fit
 ) noexcept nogil:
     """Parameters and their standard errors from the solution of a lane."""
@@ -190,7 +199,7 @@ cdef inline void conclude(
     fit.rmse = sqrt(solution.contact_cost[lane] / points)
     squares -= mean * mean / total
     fit.r_squared = 1.0 - solution.contact_cost[lane] / squares if squares > 0.0 else 0.0
-    fit.start = 0
-    fit.stop = inside
+    fit.start = begin
+    fit.stop = begin + inside
     fit.samples = inside
     fit.status = 0

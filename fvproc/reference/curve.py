@@ -21,7 +21,8 @@ from fvproc.reference.branch import (
     smoothed_minimum,
     survey,
 )
-from fvproc.reference.fit import Fit, fit_contact, fit_window, indentation_shape, model_load, threshold_contact
+from fvproc.reference.contact import PIECEWISE, detect_contact, first_of_fit
+from fvproc.reference.fit import Fit, fit_contact, fit_window, indentation_shape, model_load
 from fvproc.volume import RawTile
 
 _NM = 1e-9
@@ -115,14 +116,7 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings) -> np.ndarray:
         flags = _fill_fit(values, flags, s, fit, fitted)
         values["contact_height"] = height + values["indentation"]
 
-    if s.contact_by_threshold:
-        contact = threshold_contact(approach, s.contact_threshold * approach.noise)
-    else:
-        attraction = -approach.lowest if approach.pulled else 0.0
-        count = samples_of_fit(approach)
-        contact = fit_contact(s.model, approach, count, approach.pulled, attraction, own_baseline, False, quantum)
-        if not approach.z[-1] < contact.z0 < approach.z[0]:
-            contact = replace(contact, status=Flag.CONTACT_NOT_FOUND)
+    contact = _approach_contact(approach, s, own_baseline, quantum)
     if contact.status:
         flags |= Flag.CONTACT_NOT_FOUND
     else:
@@ -133,6 +127,22 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings) -> np.ndarray:
         flags |= Flag.SNAP_IN
     values["deformation"] = deformation(approach, s.deformation_region) * _NM
     return _sealed(values, flags)
+
+
+def _approach_contact(branch: Branch, s: KernelSettings, own_baseline: int, quantum: float) -> Fit:
+    """The contact point on approach: as detected, or from the fit that goes on from there."""
+    begin = 0
+    if s.contact_method != PIECEWISE:
+        detected = detect_contact(branch, s)
+        if detected is None:
+            return Fit(Flag.CONTACT_NOT_FOUND)
+        if s.contact_detected:
+            return Fit(z0=detected.z0, z0_std=detected.std)
+        begin = first_of_fit(branch, s, detected)
+    pull = -branch.lowest if branch.pulled else 0.0
+    count = samples_of_fit(branch)
+    fit = fit_contact(s.model, branch, count, branch.pulled, pull, own_baseline, False, quantum, begin)
+    return fit if branch.z[-1] < fit.z0 < branch.z[0] else replace(fit, status=Flag.CONTACT_NOT_FOUND)
 
 
 def _fill_fit(values: dict[str, float], flags: Flag, s: KernelSettings, fit: Fit, branch: Branch) -> Flag:

@@ -1,4 +1,4 @@
-"""The twin's fits: the contact model, maximum likelihood by SciPy, the instruments' window, the threshold."""
+"""The twin's fits: the contact model, maximum likelihood by SciPy, the instruments' window."""
 
 from __future__ import annotations
 
@@ -61,15 +61,17 @@ def model_load(model: int, compliance: float, travel: np.ndarray | float) -> np.
     return p * p if model == 1 else p**3
 
 
-def points_of(branch: Branch, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (y, ζ, weight) of samples [0, count): means of neighbours, the last ones single; see `pose`."""
+def points_of(branch: Branch, begin: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (y, ζ, weight) of samples [begin, count): means of neighbours, the last ones single; see `pose`."""
+    d, z = branch.d[begin:count], branch.z[begin:count]
+    count -= begin
     single = count if count <= MOST_POINTS else SINGLE
     group = 1 if count == single else 1 + (count - single - 1) // (MOST_POINTS - SINGLE)
     edges = np.concatenate([np.arange(0, count - single, group), np.arange(count - single, count + 1)])
     weight = np.diff(edges)
     starts = edges[:-1]
-    y = np.add.reduceat(branch.d[:count], starts) / weight
-    zeta = np.add.reduceat(branch.z[:count], starts) / weight - branch.centre
+    y = np.add.reduceat(d, starts) / weight
+    zeta = np.add.reduceat(z, starts) / weight - branch.centre
     return y, zeta, weight.astype(float)
 
 
@@ -94,15 +96,16 @@ def fit_contact(
     baseline_parameters: int,
     retract: bool,
     quantum: float,
+    begin: int = 0,
 ) -> Fit:
-    """Maximum-likelihood fit of samples [0, count) and those free of contact; see `_core/fit.pxd`."""
+    """Maximum-likelihood fit of samples [begin, count) and those free of contact; see `_core/fit.pxd`."""
     from scipy.optimize import least_squares
 
-    if branch.end < FEWEST:
+    if branch.end - begin < FEWEST:
         return Fit(Flag.TOO_FEW_POINTS)
-    y, zeta, weight = points_of(branch, count)
+    y, zeta, weight = points_of(branch, begin, count)
     # start: ζ − d against q^(1/m), above a tenth of the load
-    top = branch.peak + adhesion
+    top = (float(branch.d[begin:count].max()) if begin else branch.peak) + adhesion
     chosen = y + adhesion > 0.1 * top
     if weight[chosen].sum() < 2.5 or not top > 0:
         return Fit(Flag.FIT_FAILED)
@@ -204,7 +207,8 @@ def fit_contact(
         adhesion_std=float(stds[2]) if free_adhesion else branch.noise,
         rmse=math.sqrt(contact_sse / len(y)),
         r_squared=1.0 - contact_sse / sst if sst > 0 else 0.0,
-        stop=inside,
+        start=begin,
+        stop=begin + inside,
         samples=inside,
     )
 
@@ -252,15 +256,3 @@ def fit_window(model: int, branch: Branch, adhesion: float, adhesion_std: float,
         rmse=math.sqrt(sse / used),
         r_squared=1.0 - sse / sst if sst > 0 else 0.0,
     )
-
-
-def threshold_contact(branch: Branch, level: float) -> Fit:
-    """Where the force first exceeds `level` for good."""
-    below = np.flatnonzero(branch.d[branch.peak_at + 1 :] < level)
-    if not below.size:
-        return Fit(Flag.CONTACT_NOT_FOUND)
-    i = branch.peak_at + 1 + int(below[0])
-    slope = (branch.d[i - 1] - branch.d[i]) / (branch.z[i - 1] - branch.z[i])
-    if not slope > 0:
-        return Fit(Flag.CONTACT_NOT_FOUND)
-    return Fit(z0=float(branch.z[i] + (level - branch.d[i]) / slope), z0_std=float(branch.noise / slope))

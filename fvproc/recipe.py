@@ -186,7 +186,9 @@ class Contact:
         5.0, "threshold: in units of the noise; gradient: in standard errors of the slope", unit=""
     )
     window: float = _option(
-        1.0 / 16.0, "of the detection and of the fit back to zero load: part of the branch, or samples from 1 on", unit=""
+        1.0 / 16.0,
+        "of the detection and of the fit back to zero load: part of the branch, or samples from 1 on",
+        unit="",
     )
     position: str = _option(
         "zero_load",

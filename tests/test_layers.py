@@ -20,7 +20,7 @@ FLOORS = [
     {"errors", "quantities"},
     {"volume"},
     {"recipe"},
-    {"_core", "reference", "maps", "contact_parts", "contact_points"},
+    {"_core", "reference", "maps"},
     {"readers", "provenance"},
     {"simulate", "engine", "writers"},
     {"schedule", "report", "truth", "options"},

@@ -44,6 +44,9 @@ def test_simulated_curves_give_the_same_bytes(name):
         {},
         {"fit": {"method": "qnm"}},
         {"contact": {"method": "threshold"}},
+        {"contact": {"method": "gradient"}},
+        {"contact": {"method": "ratio_of_variances"}},
+        {"contact": {"method": "ratio_of_variances", "position": "detected"}},
         {"fit": {"branch": "approach"}},
     ):
         for sigma, samples in ((2e-11, 512), (1e-10, 131)):

@@ -41,7 +41,7 @@ cdef inline Py_ssize_t detect_threshold(const Branch* branch, double level, Cont
     cdef Py_ssize_t i = first_at_most(d, <float>level, branch.peak_at + 1, branch.axis.n)
     cdef double slope
     fit.status = CONTACT_NOT_FOUND
-    if i >= branch.axis.n:
+    if i >= branch.axis.n or not branch.peak > level:
         return 0
     slope = (d[i - 1] - d[i]) / (z[i - 1] - z[i])
     if not slope > 0.0:

@@ -34,7 +34,7 @@ def window_samples(n: int, window: float) -> int:
 def detect_threshold(branch: Branch, level: float) -> Detected | None:
     """Where the force first exceeds `level` for good."""
     below = np.flatnonzero(branch.d[branch.peak_at + 1 :] <= level)
-    if not below.size:
+    if not below.size or not branch.peak > level:
         return None
     i = branch.peak_at + 1 + int(below[0])
     slope = (branch.d[i - 1] - branch.d[i]) / (branch.z[i - 1] - branch.z[i])
@@ -103,5 +103,5 @@ def detect_contact(branch: Branch, settings: KernelSettings) -> Detected | None:
 
 
 def first_of_fit(branch: Branch, settings: KernelSettings, detected: Detected) -> int:
-    """First sample of the fit that carries back to zero load: `window` before the one detected, or the contact's end."""
+    """First sample of the fit back to zero load: `window` before the one detected, or before the end of contact."""
     return max(min(detected.sample, branch.end) - window_samples(branch.n, settings.contact_window), 0)

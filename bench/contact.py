@@ -180,19 +180,22 @@ def span(values: Iterable[float], form: str) -> str:
 
 
 def print_summary(rows: list[Row]) -> None:
-    """Print one line for each method and length of branch: median (range) over the conditions."""
-    print("| method | samples | conditions | bias/bound | scatter/bound | 1σ | 2σ | found, worst |")
+    """Print a line for each method and length of branch: median (range or worst) over conditions with half found."""
+    print("| method | samples | conditions | bias/bound | scatter/bound | 1σ | 2σ | found |")
     print("|---" * 8 + "|")
     for name, samples in product(METHODS, sorted({row.samples for row in rows})):
-        some = [row for row in rows if (row.method, row.samples) == (name, samples)]
+        every = [row for row in rows if (row.method, row.samples) == (name, samples)]
+        some = [row for row in every if row.found >= 0.5]
+        if not some:
+            continue
         cells = (
             span((row.bias / row.bound for row in some), "+.2f"),
             span((row.scatter / row.bound for row in some), ".2f"),
             f"{np.nanmedian([row.within_one for row in some]):.0%} ({np.nanmin([row.within_one for row in some]):.0%})",
             f"{np.nanmedian([row.within_two for row in some]):.0%} ({np.nanmin([row.within_two for row in some]):.0%})",
-            f"{min(row.found for row in some):.1%}",
+            f"{np.median([row.found for row in some]):.1%} ({min(row.found for row in some):.1%})",
         )
-        print(f"| {name} | {samples} | {len(some)} | " + " | ".join(cells) + " |")
+        print(f"| {name} | {samples} | {len(some)} of {len(every)} | " + " | ".join(cells) + " |")
     print()
 
 

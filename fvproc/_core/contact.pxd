@@ -8,6 +8,7 @@
 
 from libc.math cimport sqrt
 
+from fvproc._core.lanes cimport LANES, choose, lanes, lanes_sqrt, less, load, mask, splat, store
 from fvproc._core.sums cimport first_at_most
 from fvproc._core.types cimport (
     CONTACT_NOT_FOUND, GRADIENT, THRESHOLD, Branch, ContactFit, Settings,
@@ -15,6 +16,7 @@ from fvproc._core.types cimport (
 
 cdef enum:
     FEWEST_OF_WINDOW = 5
+    FEWEST_CARRIED = 8  # samples in contact: a fit of five is too often one of four
     DETECTABLE = 5      # multiples of the noise
 
 cdef extern from *:
@@ -66,30 +68,45 @@ cdef inline Py_ssize_t detect_gradient(
     """Where the slope of `size` samples falls below `level` of its standard errors, counted from where it is largest.
 
     Drift and correlated noise bend a baseline more than white noise does: where the slopes of the farthest quarter
-    have a larger root mean square than one standard error, that is the unit of the level. work holds n doubles: the
-    slopes times √Σ(z − z̄)², whose standard deviation is that of the noise.
+    have a larger root mean square than one standard error, that is the unit of the level. work holds 2·n + 16 doubles:
+    the slopes times √Σ(z − z̄)², whose standard deviation is that of the noise, and Σ(z − z̄)².
     """
     cdef const double* z = branch.axis.z
     cdef const float* d = branch.d
-    cdef Py_ssize_t n = branch.axis.n, runs = n - size + 1, i, at = 0, far
-    cdef double centre = branch.axis.centre, sx = 0.0, sxx = 0.0, sd = 0.0, sxd = 0.0, x, spread, unit, here, there
+    cdef Py_ssize_t n = branch.axis.n, runs = n - size + 1, padded = (runs + LANES - 1) // LANES * LANES, i, at = 0, far
+    cdef double centre = branch.axis.centre, sx = 0.0, sxx = 0.0, sd = 0.0, sxd = 0.0, x, y, u, v, unit, here, there
+    cdef double per_size = 1.0 / size
+    cdef double* spreads = work + padded
+    cdef lanes spread, one = splat(1.0)
+    cdef mask extended
     fit.status = CONTACT_NOT_FOUND
     for i in range(n - 1, -1, -1):
         x = z[i] - centre
-        sx += x
-        sxx += x * x
-        sd += d[i]
-        sxd += x * d[i]
+        y = d[i]
+        u = 0.0
+        v = 0.0
         if i + size < n:
-            x = z[i + size] - centre
-            sx -= x
-            sxx -= x * x
-            sd -= d[i + size]
-            sxd -= x * d[i + size]
+            u = z[i + size] - centre
+            v = d[i + size]
+        # one addition each from sum to sum: the differences do not wait for them
+        sx += x - u
+        sxx += x * x - u * u
+        sd += y - v
+        sxd += x * y - u * v
         if i < runs:
-            spread = sxx - sx * sx / size
+            x = sxx - sx * sx * per_size
             # at the turning point of a sine z stands still, and the slope says nothing
-            work[i] = (sxd - sx * sd / size) / sqrt(spread) if spread > NO_EXTENT * sxx else 0.0
+            spreads[i] = x if x > NO_EXTENT * sxx else 0.0
+            work[i] = sxd - sx * sd * per_size
+    for i in range(runs, padded):
+        spreads[i] = 0.0
+        work[i] = 0.0
+    i = 0
+    while i < padded:
+        spread = load(spreads + i)
+        extended = less(splat(0.0), spread)
+        store(work + i, choose(extended, load(work + i) / lanes_sqrt(choose(extended, spread, one)), splat(0.0)))
+        i += LANES
     far = runs // 4 if runs >= 4 else 1
     unit = 0.0
     for i in range(runs - far, runs):
@@ -141,25 +158,24 @@ cdef inline Py_ssize_t detect_ratio(
     """Where the variance of `size` samples nearer to the surface is largest against that of `size` farther from it.
 
     The sample in question is in neither: the ratio is centred (Gavara, Sci. Rep. 6 (2016) 21267). work holds n doubles,
-    the variances of all windows. A hundredth of the noise is added, since samples on a grid may all be equal.
+    the squares about their mean of all windows. A hundredth of the noise is added, since samples on a grid may all be
+    equal.
     """
     cdef const double* z = branch.axis.z
     cdef const float* d = branch.d
     cdef Py_ssize_t n = branch.axis.n, ratios = n - 2 * size, i, at = 0
-    cdef double first = 0.0, second = 0.0, squares, x, shift = 0.0, least = 1e-4 * branch.noise * branch.noise + 1e-300
+    cdef double first = 0.0, second = 0.0, squares, x, y, shift = 0.0, per_size = 1.0 / size
+    cdef double least = 1e-4 * branch.noise * branch.noise * (size - 1) + 1e-300
     cdef double ratio, largest = -1.0, before, after, part
     fit.status = CONTACT_NOT_FOUND
     for i in range(n - 1, -1, -1):
         x = d[i]
-        first += x
-        second += x * x
-        if i + size < n:
-            x = d[i + size]
-            first -= x
-            second -= x * x
+        y = d[i + size] if i + size < n else 0.0
+        first += x - y
+        second += x * x - y * y
         if i + size <= n:
-            x = second - first * first / size
-            work[i] = (x / (size - 1) if x > 0.0 else 0.0) + least
+            x = second - first * first * per_size
+            work[i] = (x if x > 0.0 else 0.0) + least
     for i in range(ratios):
         ratio = work[i] / work[i + size + 1]
         if ratio > largest:
@@ -193,7 +209,7 @@ cdef inline Py_ssize_t detect_contact(
 ) noexcept nogil:
     """Number of samples nearer to the surface than the contact detected; its place into fit.z0 and its error.
 
-    fit.status is CONTACT_NOT_FOUND where there is none. work holds n doubles.
+    fit.status is CONTACT_NOT_FOUND where there is none. work holds 2·n + 16 doubles.
     """
     cdef Py_ssize_t size = window_samples(branch.axis.n, settings.contact_window)
     if settings.contact_method == THRESHOLD:
@@ -210,6 +226,8 @@ cdef inline Py_ssize_t first_of_fit(const Branch* branch, const Settings* settin
     the end of contact: beyond it there is no load to carry back.
     """
     cdef Py_ssize_t size = window_samples(branch.axis.n, settings.contact_window)
+    if size < FEWEST_CARRIED:
+        size = FEWEST_CARRIED
     if detected > branch.end:
         detected = branch.end
     return detected - size if detected > size else 0

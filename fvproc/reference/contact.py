@@ -12,6 +12,7 @@ from fvproc._core.settings import KernelSettings
 from fvproc.reference.branch import SIGNIFICANT, Branch
 
 FEWEST_OF_WINDOW = 5
+FEWEST_CARRIED = 8
 NO_EXTENT = 1e-12
 PIECEWISE, THRESHOLD, GRADIENT, RATIO_OF_VARIANCES = range(4)
 
@@ -104,4 +105,5 @@ def detect_contact(branch: Branch, settings: KernelSettings) -> Detected | None:
 
 def first_of_fit(branch: Branch, settings: KernelSettings, detected: Detected) -> int:
     """First sample of the fit back to zero load: `window` before the one detected, or before the end of contact."""
-    return max(min(detected.sample, branch.end) - window_samples(branch.n, settings.contact_window), 0)
+    size = max(window_samples(branch.n, settings.contact_window), FEWEST_CARRIED)
+    return max(min(detected.sample, branch.end) - size, 0)

@@ -245,38 +245,45 @@ def real_records(volume: ForceVolume, most: int) -> tuple[RawTile, dict[str, np.
 
 def print_real(folder: Path, most: int) -> None:
     """Print where each method sees the contact against `piecewise`, for each file that can be read."""
-    print(
-        "| file | curves | method | found | within 2σ of `piecewise` | later by, nm: median (range) | sample of the first |"
-    )
-    print("|---" * 7 + "|")
-    left_out = []
+    others = [name for name in METHODS if name != "`piecewise`"]
+    firsts, without = [], []
+    print("Within 2σ of `piecewise`; median (range) of later by, nm:\n")
+    print("| file | contacts of curves | " + " | ".join(others) + " |")
+    print("|---" * (2 + len(others)) + "|")
     for path in sorted(folder.glob("*.jpk-*")):
         try:
             volume = fv.open(path)
             raw, records = real_records(volume, most)
         except FvprocError as error:
-            left_out.append(f"- {str(error).replace(str(folder), '').lstrip('/')}")
+            without.append(f"- {path.name}: {str(error).split(path.name + ': ')[-1]}")
             continue
-        scale, offset = volume.z_scale("approach")
-        z = (raw.approach.z if raw.approach.z.ndim == 1 else raw.approach.z[0]) * scale + offset
-        length = len(z) if raw.approach.valid_length is None else int(raw.approach.valid_length[0])
-        judge = records["`piecewise`"]["approach_contact_point"].astype(float)
-        judge_std = records["`piecewise`"]["approach_contact_point_std"].astype(float)
-        for name, record in records.items():
-            position = record["approach_contact_point"].astype(float)
-            std = record["approach_contact_point_std"].astype(float)
-            both = np.isfinite(position) & np.isfinite(judge)
-            later = position[both] - judge[both]
-            near = np.abs(later) < 2.0 * np.maximum(std[both], judge_std[both])
-            first = "—"
-            if np.isfinite(position[0]):
-                depth, error = (z[length - 1] - position[0]) * 1e9, std[0] * 1e9
-                first = f"{np.count_nonzero(z[:length] <= position[0])} of {length} ({depth:.1f} ± {error:.1f} nm)"
-            print(
-                f"| {path.name} | {len(judge)} | {name} | {np.isfinite(position).mean():.0%}"
-                f" | {f'{near.mean():.0%}' if both.any() else '—'} | {span(later * 1e9, '+.1f')} | {first} |"
-            )
-    print("\nLeft out:\n\n" + "\n".join(left_out))
+        position = {name: record["approach_contact_point"].astype(float) for name, record in records.items()}
+        std = {name: record["approach_contact_point_std"].astype(float) for name, record in records.items()}
+        judge, judge_std = position["`piecewise`"], std["`piecewise`"]
+        found = np.flatnonzero(np.isfinite(judge))
+        if not found.size:
+            without.append(f"- {path.name}: no contact by any method in {len(judge)} curves")
+            continue
+        cells = []
+        for name in others:
+            both = found[np.isfinite(position[name][found])]
+            later = position[name][both] - judge[both]
+            near = np.abs(later) < 2.0 * np.maximum(std[name][both], judge_std[both])
+            cells.append(f"{near.sum()} of {len(both)}; {span(later * 1e9, '+.1f')}")
+        print(f"| {path.name} | {len(found)} of {len(judge)} | " + " | ".join(cells) + " |")
+        (scale, offset), i = volume.z_scale("approach"), int(found[0])
+        z = (raw.approach.z if raw.approach.z.ndim == 1 else raw.approach.z[i]) * scale + offset
+        z = z if raw.approach.valid_length is None else z[: raw.approach.valid_length[i]]
+        cells = [
+            f"{np.count_nonzero(z <= position[name][i])} ({(z[-1] - position[name][i]) * 1e9:.1f} ±"
+            f" {std[name][i] * 1e9:.1f})"
+            for name in METHODS
+        ]
+        firsts.append(f"| {path.name} {i} | {len(z)} | " + " | ".join(cells) + " |")
+    print("\nThe first contact of each file: sample (nm before the turning point ± stated error):\n")
+    print("| file and curve | samples | " + " | ".join(METHODS) + " |")
+    print("|---" * (2 + len(METHODS)) + "|")
+    print("\n".join(firsts) + "\n\nWithout:\n\n" + "\n".join(without))
 
 
 def main() -> None:

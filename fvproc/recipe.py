@@ -178,12 +178,38 @@ class Baseline:
 class Contact:
     """How the contact point on approach is found."""
 
-    method: str = _option("piecewise", "detection on approach", choices=("piecewise", "threshold"))
-    threshold: float = _option(5.0, "departure from the baseline in units of its noise", unit="")
+    method: str = _option(
+        "piecewise",
+        "piecewise: fit of the whole approach; the others detect the first sample in contact",
+        choices=("piecewise", "threshold", "gradient", "ratio_of_variances"),
+    )
+    threshold: float = _option(
+        5.0, "threshold: in units of the noise; gradient: in standard errors of the slope", unit=""
+    )
+    window: float = _option(
+        1.0 / 16.0,
+        "of the detection and of the fit back to zero load: part of the branch, or samples from 1 on",
+        unit="",
+    )
+    position: str = _option(
+        "zero_load",
+        "zero_load: carried back by a fit of the contact model; detected: where the method sees it",
+        choices=("zero_load", "detected"),
+    )
 
     def __post_init__(self) -> None:
         _check("contact", self)
         _in_range("contact.threshold", self.threshold, 1.0, 100.0, closed=True)
+        if not (0.0 < self.window < 1.0 or (self.window <= 1e9 and self.window == int(self.window) >= 1)):
+            raise RecipeError(
+                f"contact.window = {self.window!r}: give a part of the branch between 0 and 1, such as 0.0625,"
+                " or a whole number of samples"
+            )
+        if self.method == "piecewise" and self.position == "detected":
+            raise RecipeError(
+                'contact.position = "detected" has no meaning with contact.method = "piecewise", which is a fit:'
+                ' leave "zero_load", or choose threshold, gradient or ratio_of_variances'
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
+import random
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -24,8 +24,11 @@ KERNEL_BITS = sum(Flag) & ~(Flag.NOT_COMPUTED | Flag.READ_ERROR | Flag.WORKER_LO
 def choices() -> dict[tuple[str, str], tuple[Any, ...]]:
     """Every setting of a recipe that is a choice; a new one, or a new model, is covered without a word here."""
     found: dict[tuple[str, str], tuple[Any, ...]] = {
-        path: leaf.metadata["choices"] for path, leaf in leaves() if leaf.metadata["choices"] and path[0] != "tip"
+        path: tuple(leaf.metadata["choices"])
+        for path, leaf in leaves()
+        if leaf.metadata["choices"] and path[0] != "tip"
     }
+    found["film", "thickness"] = (None, 9e-9)
     found["baseline", "order"] = (0, 1)
     return found
 
@@ -38,14 +41,16 @@ def chosen(options: tuple[Any, ...]) -> dict[str, dict[str, Any]]:
     return recipe
 
 
-def every_recipe() -> Iterator[dict[str, dict[str, Any]]]:
-    """The nested dict of every combination of choices that a recipe may hold."""
-    for options in itertools.product(*choices().values()):
-        recipe = chosen(options)
+def many_recipes(count: int = 400) -> Iterator[dict[str, dict[str, Any]]]:
+    """The nested dict of `count` combinations of choices that a recipe may hold, each pair of choices among them."""
+    generator = random.Random(0)
+    while count:
+        recipe = chosen(tuple(generator.choice(values) for values in choices().values()))
         try:
-            Recipe.from_dict(recipe)
+            Recipe.from_dict({**recipe, "sample": {"poisson_ratio": 0.3}, "tip": {"radius": 1e-8}})
         except RecipeError:
             continue
+        count -= 1
         yield recipe
 
 

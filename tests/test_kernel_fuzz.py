@@ -81,6 +81,7 @@ def recipes(draw: Any) -> dict[str, Any]:
         recipe["fit"]["window"] = [low, high]
         recipe["baseline"]["fraction"] = draw(st.sampled_from([0.01, 0.1, 0.3, 0.7]))
         recipe["contact"]["threshold"] = draw(st.sampled_from([1.0, 5.0, 100.0]))
+        recipe["contact"]["window"] = draw(st.sampled_from([1e-9, 0.0625, 0.999, 1, 7, 1e9]))
         recipe["deformation"] = {"region": draw(st.sampled_from([1e-9, 0.5, 1 - 1e-9]))}
         recipe["sample"] = {"poisson_ratio": draw(st.sampled_from([-1.0, 0.0, 0.5]))}
         recipe["tip"] = {"modulus": draw(st.sampled_from([1e-3, 169e9, 9e13]))}

@@ -148,10 +148,11 @@ def test_the_model_is_unbiased_and_its_errors_are_true(model, thickness, more):
     assert 0.60 < np.mean(np.abs(error) < 1) < 0.76
     assert 0.92 < np.mean(np.abs(error) < 2) < 0.985
     late = (records["contact_point"] - z0) / records["contact_point_std"]
-    assert abs(np.median(late)) < 0.25
+    # a punch pulls off with its whole stiffness: the place of the jump, told within 0.3 of a step, is all of its error
+    assert abs(np.median(late)) < (0.4 if model == "punch" else 0.2)
     assert 0.60 < np.mean(np.abs(late) < 1) < 0.76
     if model != "hertz":
-        assert abs(np.median(records["adhesion"]) / PULL_OFF - 1) < 0.005
+        assert abs(np.median(records["adhesion"]) / PULL_OFF - 1) < (0.02 if model == "punch" else 0.005)
         pull = (records["adhesion"] - PULL_OFF) / records["adhesion_std"]
         assert np.mean(np.abs(pull) < 2) > 0.90
 
@@ -204,8 +205,11 @@ def test_a_map_of_the_thickness_is_that_of_each_curve():
 
 def test_films_and_tabor_parameters_out_of_range_are_flagged():
     raw, settings, _ = case("dmt", 20e-9, {"film": PUBLISHED}, curves=8)
-    assert not np.any(_core.fit_tile(raw, settings)["flags"] & Flag.FILM_DOUBTFUL)
-    assert np.all(_core.fit_tile(raw, settings, thickness=np.full(8, 5e-9))["flags"] & Flag.FILM_DOUBTFUL)
+    thin, thick = (_core.fit_tile(raw, settings, thickness=np.full(8, h)) for h in (20e-9, 60e-9))
+    assert np.all(thin["flags"] & Flag.FILM_DOUBTFUL) and not np.any(thick["flags"] & Flag.FILM_DOUBTFUL)
+    raw, settings, _ = case("dmt", 20e-9, {}, curves=8)
+    thin, thick = (_core.fit_tile(raw, settings, thickness=np.full(8, h)) for h in (4e-9, 20e-9))
+    assert np.all(thin["flags"] & Flag.FILM_DOUBTFUL) and not np.any(thick["flags"] & Flag.FILM_DOUBTFUL)
     raw, settings, _ = case("jkr", None, {}, curves=8)
     assert not np.any(_core.fit_tile(raw, settings)["flags"] & Flag.JKR_DOUBTFUL)
     assert np.all(_core.fit_tile(raw, replace(settings, tabor=1))["flags"] & Flag.DMT_DOUBTFUL)

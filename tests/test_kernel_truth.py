@@ -155,7 +155,7 @@ def test_qnm_is_biased_by_noise_and_ml_is_not():
 @twins
 def test_threshold_contact_point(fit, curves):
     case = Case(45e6, 0.4, 30e-9, 5e-9, 0.0, 150e-9)
-    measured = measure(case, curves=30, contact={"method": "threshold"}, fit={"model": "hertz"})
+    measured = measure(case, curves=30, contact={"method": "threshold", "position": "detected"}, fit={"model": "hertz"})
     records = fit(measured.raw, measured.settings)
     late = records["approach_contact_point"] - measured.z0
     # five times the noise is reached after this indentation and deflection

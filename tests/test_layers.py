@@ -22,7 +22,7 @@ FLOORS = [
     {"physics"},
     {"models"},
     {"recipe"},
-    {"_core", "reference", "maps", "contact_parts", "contact_points"},
+    {"_core", "reference", "maps"},
     {"readers", "provenance"},
     {"simulate", "engine", "writers"},
     {"schedule", "report", "truth", "options"},

@@ -102,7 +102,7 @@ def test_spot3_through_the_kernel() -> None:
     assert cone["modulus"][0, 0] == pytest.approx(348.6e3, rel=0.08)
 
 
-@pytest.mark.parametrize("method", ["piecewise", "threshold"])
+@pytest.mark.parametrize("method", ["piecewise", "threshold", "gradient", "ratio_of_variances"])
 def test_spot3_contact_lies_where_six_methods_find_it(method: str) -> None:
     volume = fv.open(real_file(SPOT))
     recipe = approach_recipe(radius=10e-6).to_dict()

@@ -110,8 +110,10 @@ cdef Settings _settings(object s):
     c.baseline_fraction = s.baseline_fraction
     c.baseline_order = s.baseline_order
     c.baseline_of_approach = s.baseline_of_approach
-    c.contact_by_threshold = s.contact_by_threshold
+    c.contact_method = s.contact_method
     c.contact_threshold = s.contact_threshold
+    c.contact_window = s.contact_window
+    c.contact_detected = s.contact_detected
     c.fit_approach = s.fit_approach
     c.maximum_likelihood = s.maximum_likelihood
     c.adhesion_minimum = s.adhesion_minimum

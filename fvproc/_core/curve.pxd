@@ -7,7 +7,7 @@ from libc.math cimport fabs, sqrt
 
 from fvproc._core.axis cimport make_axis
 from fvproc._core.baseline cimport first_quiet_block, line_of_blocks, measure_noise, take_line
-from fvproc._core.contact cimport threshold_contact
+from fvproc._core.contact cimport detect_contact, first_of_fit
 from fvproc._core.edges cimport SIGNIFICANT, find_edges, smoothed_minimum
 from fvproc._core.energy cimport adhesion_work, lost_work
 from fvproc._core.fit cimport Problem, Solution
@@ -17,7 +17,8 @@ from fvproc._core.sums cimport block_means, first_at_most, subtract_line
 from fvproc._core.types cimport (
     BASELINE_TILTED, BASELINE_TOO_SHORT, BEYOND_TIP_SHAPE, BRANCHES_DISAGREE, CONTACT_NOT_FOUND,
     CONTACT_NOT_LEFT, DMT_DOUBTFUL, FEW_POINTS, FIELDS, FILM_DOUBTFUL, INVALID_CURVE, JKR_DOUBTFUL,
-    MODULUS_UNBOUNDED, NO_ADHESION, NO_CONTACT, NO_THICKNESS, NOISE_CORRELATED, NOT_FINITE, POOR_FIT, SATURATED, SNAP_IN,
+    MODULUS_UNBOUNDED, NO_ADHESION, NO_CONTACT, NO_THICKNESS, NOISE_CORRELATED, NOT_FINITE, PIECEWISE, POOR_FIT,
+    SATURATED, SNAP_IN,
     Branch, ContactFit, Record, Settings,
 )
 from fvproc._core.window cimport fit_window
@@ -43,7 +44,8 @@ cdef struct Curve:
     ContactFit fit
     ContactFit contact          # on approach
     Py_ssize_t fit_count        # samples that the fits look at; 0 where there is none to do
-    Py_ssize_t contact_count
+    Py_ssize_t contact_begin
+    Py_ssize_t contact_count    # 0 where the contact is taken as detected
     double unit_approach        # nm per raw number
     double unit_retract
     double quantum              # nm, a step of the converter
@@ -223,9 +225,10 @@ cdef inline int own_baseline(const Settings* settings) noexcept nogil:
 cdef inline void pose_curve(
     Curve* curve, const Settings* settings, Problem* fits, Problem* contacts, int lane, double* work
 ) noexcept nogil:
-    """Put the two fits of a curve into a lane; `qnm` and `threshold`, which need none, are done here."""
+    """Put the two fits of a curve into a lane; `qnm` and the detection of the contact are done here."""
     cdef Branch* branch = fitted_branch(curve, settings)
     cdef double adhesion = 0.0
+    cdef Py_ssize_t detected
     fits.used[lane] = 0
     contacts.used[lane] = 0
     if not curve.fit_count:
@@ -239,7 +242,7 @@ cdef inline void pose_curve(
     if settings.maximum_likelihood:
         curve.fit_count = samples_of_fit(branch)
         curve.fit.status = pose(
-            branch, curve.fit_count, settings.adhesive and not settings.adhesion_minimum, adhesion,
+            branch, 0, curve.fit_count, settings.adhesive and not settings.adhesion_minimum, adhesion,
             own_baseline(settings), not settings.fit_approach, curve.film_reach, fits, lane
         )
     else:
@@ -248,14 +251,18 @@ cdef inline void pose_curve(
             work, &curve.fit
         )
     branch = &curve.approach
-    if settings.contact_by_threshold:
-        threshold_contact(branch, settings.contact_threshold * branch.noise, &curve.contact)
-    else:
-        curve.contact_count = samples_of_fit(branch)
-        curve.contact.status = pose(
-            branch, curve.contact_count, branch.pulled, -branch.lowest if branch.pulled else 0.0,
-            own_baseline(settings), False, curve.film_reach, contacts, lane
-        )
+    curve.contact_begin = 0
+    if settings.contact_method != PIECEWISE:
+        detected = detect_contact(branch, settings, work, &curve.contact)
+        if settings.contact_detected or curve.contact.status != 0:
+            curve.contact_count = 0
+            return
+        curve.contact_begin = first_of_fit(branch, settings, detected)
+    curve.contact_count = samples_of_fit(branch)
+    curve.contact.status = pose(
+        branch, curve.contact_begin, curve.contact_count, branch.pulled, -branch.lowest if branch.pulled else 0.0,
+        own_baseline(settings), False, curve.film_reach, contacts, lane
+    )
 
 
 cdef inline void fill_fit(
@@ -329,7 +336,7 @@ cdef inline void conclude_curve(
         return
     if settings.maximum_likelihood and curve.fit.status == 0:
         conclude(
-            branch, fits, fit_solution, lane, curve.fit_count, settings.adhesive and not settings.adhesion_minimum,
+            branch, fits, fit_solution, lane, 0, settings.adhesive and not settings.adhesion_minimum,
             own_baseline(settings), curve.quantum, &curve.fit
         )
     if curve.fit.status == 0:
@@ -338,9 +345,9 @@ cdef inline void conclude_curve(
         peaks.film_reach[lane] = curve.film_reach
         peaks.travel[lane] = branch.axis.z[0] - curve.fit.z0
     branch = &curve.approach
-    if not settings.contact_by_threshold and curve.contact.status == 0:
+    if curve.contact_count > 0 and curve.contact.status == 0:
         conclude(
-            branch, contacts, contact_solution, lane, curve.contact_count, branch.pulled, own_baseline(settings),
+            branch, contacts, contact_solution, lane, curve.contact_begin, branch.pulled, own_baseline(settings),
             curve.quantum, &curve.contact
         )
         if not (branch.axis.z[branch.axis.n - 1] < curve.contact.z0 < branch.axis.z[0]):

@@ -119,16 +119,23 @@ cdef inline Py_ssize_t take_points(
 
 
 cdef inline int pose(
-    const Branch* branch, Py_ssize_t count, bint free_adhesion, double adhesion, int baseline_parameters, bint retract,
-    double film_reach, Problem* problem, int lane
+    const Branch* branch, Py_ssize_t begin, Py_ssize_t count, bint free_adhesion, double adhesion,
+    int baseline_parameters, bint retract, double film_reach, Problem* problem, int lane
 ) noexcept nogil:
-    """Fill a lane with the fit of samples [0, count); return 0, or the flag that says why there is none."""
+    """Fill a lane with the fit of samples [begin, count); return 0, or the flag that says why there is none."""
     cdef const double* z = branch.axis.z
+    cdef double top = branch.peak
     cdef Py_ssize_t points, i
-    if branch.end < FEWEST:
+    if branch.end - begin < FEWEST:
         return TOO_FEW_POINTS
+    if begin > 0:
+        # start_values looks at the upper nine tenths of the load: of these samples, not of those left out
+        top = branch.d[begin]
+        for i in range(begin, count):
+            if branch.d[i] > top:
+                top = branch.d[i]
     # from the end of contact, where the model bends most, to both sides
-    points = take_points(branch, branch.end if branch.end < count else count, -1, 0, problem, lane, 0)
+    points = take_points(branch, branch.end if branch.end < count else count, -1, begin, problem, lane, 0)
     points = take_points(branch, branch.end, 1, count, problem, lane, points)
     # lanes with fewer points are filled up when all are posed
     problem.used[lane] = <int>points
@@ -144,7 +151,7 @@ cdef inline int pose(
         problem.anchor_weight[lane] = 0.0
     problem.adhesion[lane] = adhesion
     problem.film_reach[lane] = film_reach
-    problem.top[lane] = branch.peak
+    problem.top[lane] = top
     problem.noise[lane] = branch.noise
     problem.per_reach[lane] = 0.0
     if free_adhesion and not branch.pulled:
@@ -159,7 +166,7 @@ cdef inline int pose(
 
 
 cdef inline void conclude(
-    const Branch* branch, const Problem* problem, const Solution* solution, int lane, Py_ssize_t count,
+    const Branch* branch, const Problem* problem, const Solution* solution, int lane, Py_ssize_t begin,
     bint free_adhesion, int baseline_parameters, double quantum, ContactFit* fit
 ) noexcept nogil:
     """Parameters and their standard errors from the solution of a lane."""
@@ -213,7 +220,7 @@ cdef inline void conclude(
     fit.rmse = sqrt(solution.contact_cost[lane] / points)
     squares -= mean * mean / total
     fit.r_squared = 1.0 - solution.contact_cost[lane] / squares if squares > 0.0 else 0.0
-    fit.start = 0
-    fit.stop = inside
+    fit.start = begin
+    fit.stop = begin + inside
     fit.samples = inside
     fit.status = 0

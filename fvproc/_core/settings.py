@@ -9,6 +9,7 @@ from fvproc.recipe import Recipe
 from fvproc.volume import Channel, ForceVolume
 
 _SPHERE, _CONE, _POWER, _JKR = range(4)
+_CONTACT_METHODS = {"piecewise": 0, "threshold": 1, "gradient": 2, "ratio_of_variances": 3}
 _NANOMETRE = 1e-9
 
 
@@ -56,8 +57,10 @@ class KernelSettings:
     baseline_fraction: float
     baseline_order: int
     baseline_of_approach: bool
-    contact_by_threshold: bool
+    contact_method: int
     contact_threshold: float
+    contact_window: float
+    contact_detected: bool
     fit_approach: bool
     maximum_likelihood: bool
     adhesion_minimum: bool
@@ -126,8 +129,10 @@ def kernel_settings(volume: ForceVolume, recipe: Recipe) -> KernelSettings:
         baseline_fraction=recipe.baseline.fraction,
         baseline_order=recipe.baseline.order,
         baseline_of_approach=recipe.baseline.source == "approach",
-        contact_by_threshold=recipe.contact.method == "threshold",
+        contact_method=_CONTACT_METHODS[recipe.contact.method],
         contact_threshold=recipe.contact.threshold,
+        contact_window=recipe.contact.window,
+        contact_detected=recipe.contact.position == "detected",
         fit_approach=fit.branch == "approach",
         maximum_likelihood=fit.method == "ml",
         adhesion_minimum=fit.adhesion == "minimum",

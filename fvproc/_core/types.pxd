@@ -49,6 +49,12 @@ cdef struct Law:
     double end              # χ beyond which f is held
     double limit            # χ beyond which it is not trusted
 
+cdef enum ContactMethod:
+    PIECEWISE = 0
+    THRESHOLD = 1
+    GRADIENT = 2
+    RATIO_OF_VARIANCES = 3
+
 cdef enum RawType:
     INT16 = 0
     INT32 = 1
@@ -98,8 +104,10 @@ cdef struct Settings:
     double baseline_fraction
     int baseline_order
     bint baseline_of_approach   # the approach's line serves both branches
-    bint contact_by_threshold
-    double contact_threshold
+    int contact_method          # ContactMethod
+    double contact_threshold    # in units of the noise, or of a slope's standard error
+    double contact_window       # part of the branch below 1, else samples
+    bint contact_detected       # where the method sees the contact, not carried back to zero load
     bint fit_approach
     bint maximum_likelihood
     bint adhesion_minimum       # adhesion is the lowest sample

@@ -9,6 +9,7 @@ import numpy as np
 
 from fvproc._core.settings import KernelSettings
 from fvproc.quantities import QUANTITIES, RECORD, Flag
+from fvproc.reference.approach import PIECEWISE, detect_contact, first_of_fit
 from fvproc.reference.branch import (
     Branch,
     adhesion_work,
@@ -22,7 +23,7 @@ from fvproc.reference.branch import (
     survey,
 )
 from fvproc.reference.contact import Contact
-from fvproc.reference.fit import Fit, fit_contact, fit_window, threshold_contact
+from fvproc.reference.fit import Fit, fit_contact, fit_window
 from fvproc.volume import RawTile
 
 _NM = 1e-9
@@ -127,14 +128,7 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings, thickness: flo
         flags = _fill_fit(values, flags, s, fit, fitted, reach)
         values["contact_height"] = height + values["indentation"]
 
-    if s.contact_by_threshold:
-        contact = threshold_contact(approach, s.contact_threshold * approach.noise)
-    else:
-        attraction = -approach.lowest if approach.pulled else 0.0
-        count = samples_of_fit(approach)
-        contact = fit_contact(s.law, approach, count, approach.pulled, attraction, own_baseline, False, quantum, reach)
-        if not approach.z[-1] < contact.z0 < approach.z[0]:
-            contact = replace(contact, status=Flag.CONTACT_NOT_FOUND)
+    contact = _approach_contact(approach, s, own_baseline, quantum, reach)
     if contact.status:
         flags |= Flag.CONTACT_NOT_FOUND
     else:
@@ -145,6 +139,22 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings, thickness: flo
         flags |= Flag.SNAP_IN
     values["deformation"] = deformation(approach, s.deformation_region) * _NM
     return _sealed(values, flags)
+
+
+def _approach_contact(branch: Branch, s: KernelSettings, own_baseline: int, quantum: float, reach: float) -> Fit:
+    """The contact point on approach: as detected, or from the fit that goes on from there."""
+    begin = 0
+    if s.contact_method != PIECEWISE:
+        detected = detect_contact(branch, s)
+        if detected is None:
+            return Fit(Flag.CONTACT_NOT_FOUND)
+        if s.contact_detected:
+            return Fit(z0=detected.z0, z0_std=detected.std)
+        begin = first_of_fit(branch, s, detected)
+    pull = -branch.lowest if branch.pulled else 0.0
+    count = samples_of_fit(branch)
+    fit = fit_contact(s.law, branch, count, branch.pulled, pull, own_baseline, False, quantum, reach, begin)
+    return fit if branch.z[-1] < fit.z0 < branch.z[0] else replace(fit, status=Flag.CONTACT_NOT_FOUND)
 
 
 def _fill_fit(values: dict[str, float], flags: Flag, s: KernelSettings, fit: Fit, branch: Branch, reach: float) -> Flag:

@@ -1,4 +1,4 @@
-"""The twin's fits: maximum likelihood by SciPy, the instruments' window, the threshold."""
+"""The twin's fits: maximum likelihood by SciPy, the instruments' window."""
 
 from __future__ import annotations
 
@@ -44,14 +44,15 @@ def _edges(total: int, ratio: int, most: int = MOST_POINTS) -> list[int]:
     return edges
 
 
-def points_of(branch: Branch, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return (y, ζ, weight, variance of ζ) of samples [0, count): means of neighbours; see `take_points`."""
+def points_of(branch: Branch, begin: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return (y, ζ, weight, variance of ζ) of samples [begin, count): means of neighbours; see `take_points`."""
     end = min(branch.end, count)
-    edges = np.array(sorted({end - e for e in _edges(end, 4, MOST_POINTS - 24)} | {end + e for e in _edges(count - end, 2)}))
+    inner, outer = _edges(end - begin, 4, MOST_POINTS - 24), _edges(count - end, 2)
+    edges = np.array(sorted({end - edge for edge in inner} | {end + edge for edge in outer})) - begin
     weight, starts = np.diff(edges), edges[:-1]
-    y = np.add.reduceat(branch.d[:count], starts) / weight
-    zeta = np.add.reduceat(branch.z[:count], starts) / weight - branch.centre
-    about = branch.zeta[:count] - np.repeat(zeta, weight)
+    zetas = branch.zeta[begin:count]
+    y, zeta = (np.add.reduceat(values, starts) / weight for values in (branch.d[begin:count], zetas))
+    about = zetas - np.repeat(zeta, weight)
     return y, zeta, weight.astype(float), np.add.reduceat(about * about, starts) / weight
 
 
@@ -77,15 +78,16 @@ def fit_contact(
     retract: bool,
     quantum: float,
     reach: float = 0.0,
+    begin: int = 0,
 ) -> Fit:
-    """Maximum-likelihood fit of samples [0, count) and those free of contact; see `_core/fit.pxd`."""
+    """Maximum-likelihood fit of samples [begin, count) and those free of contact; see `_core/fit.pxd`."""
     from scipy.optimize import least_squares
 
-    if branch.end < FEWEST:
+    if branch.end - begin < FEWEST:
         return Fit(Flag.TOO_FEW_POINTS)
-    y, zeta, weight, spread = points_of(branch, count)
+    y, zeta, weight, spread = points_of(branch, begin, count)
     # start: ζ − d against q^(1/m), above a tenth of the load
-    top = branch.peak + adhesion
+    top = (float(branch.d[begin:count].max()) if begin else branch.peak) + adhesion
     chosen = y + adhesion > 0.1 * top
     if weight[chosen].sum() < 2.5 or not top > 0:
         return Fit(Flag.FIT_FAILED)
@@ -200,7 +202,8 @@ def fit_contact(
         adhesion_std=pull_off_std if free_adhesion else branch.noise,
         rmse=math.sqrt(contact_sse / len(y)),
         r_squared=1.0 - contact_sse / sst if sst > 0 else 0.0,
-        stop=held,
+        start=begin,
+        stop=begin + held,
         samples=held,
     )
 
@@ -267,15 +270,3 @@ def fit_line(contact: Contact, branch: Branch, adhesion_std: float, low: float, 
         rmse=math.sqrt(sse / used),
         r_squared=1.0 - sse / sst if sst > 0 else 0.0,
     )
-
-
-def threshold_contact(branch: Branch, level: float) -> Fit:
-    """Where the force first exceeds `level` for good."""
-    below = np.flatnonzero(branch.d[branch.peak_at + 1 :] < level)
-    if not below.size:
-        return Fit(Flag.CONTACT_NOT_FOUND)
-    i = branch.peak_at + 1 + int(below[0])
-    slope = (branch.d[i - 1] - branch.d[i]) / (branch.z[i - 1] - branch.z[i])
-    if not slope > 0:
-        return Fit(Flag.CONTACT_NOT_FOUND)
-    return Fit(z0=float(branch.z[i] + (level - branch.d[i]) / slope), z0_std=float(branch.noise / slope))

@@ -21,7 +21,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from truth import MATERIALS, Material, described
+from materials import MATERIALS, Material, described
 
 from fvproc import contact_points, reference, simulate
 from fvproc._core import kernel_settings

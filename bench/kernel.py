@@ -13,7 +13,7 @@ import time
 from statistics import median
 
 import numpy as np
-from truth import MATERIALS, described
+from materials import MATERIALS, described
 
 from fvproc import simulate
 from fvproc._core import fit_tile, kernel_settings

@@ -22,7 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from truth import Material, described
+from materials import Material, described
 
 from fvproc import simulate
 from fvproc._core import fit_tile, instruction_set, kernel_settings

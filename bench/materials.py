@@ -65,9 +65,7 @@ def table_of_materials() -> str:
     return "\n".join(lines)
 
 
-def described(
-    material: Material, channel: Channel, curves: int, samples: int, *, shared_z: bool = True, z_dtype: str = "float64"
-) -> ForceVolume:
+def described(material: Material, channel: Channel, curves: int, samples: int, *, shared_z: bool = True) -> ForceVolume:
     """Return the description that a file of such curves would have.
 
     Parameters
@@ -78,11 +76,9 @@ def described(
     curves, samples : int
         Grid of 1 × `curves`; samples per branch.
     shared_z : bool
-        One z for all curves, or one for each.
-    z_dtype : str
-        Of z, which is in m.
+        One z for all curves, or one for each; in m, float64.
     """
-    branch = Branch(samples, channel, Channel(z_dtype, "m"), shared_z)
+    branch = Branch(samples, channel, Channel("float64", "m"), shared_z)
     return ForceVolume(
         "simulated",
         "simulated",

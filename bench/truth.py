@@ -32,7 +32,7 @@ from fvproc import simulate
 from fvproc._core import fit_tile, kernel_settings
 from fvproc.quantities import QUANTITIES, Flag
 from fvproc.recipe import Recipe
-from fvproc.volume import Channel, RawBranch, RawTile
+from fvproc.volume import Channel, ForceVolume, RawBranch, RawTile
 
 SAMPLES = (64, 128, 256, 512, 1024, 2048, 4096)
 NOISE_NM = (0.01, 0.02, 0.05, 0.1, 0.2)
@@ -105,23 +105,28 @@ def driven(material: Material, name: str, samples: int) -> Drive:
     return Drive(material, name, probe, sample, z, z0, step, (quiet[0], quiet[1]))
 
 
-def measured(drive: Drive, made: np.ndarray, sigma: float, tilt: float, shared_z: bool, method: str) -> np.ndarray:
-    """Return the records of the drive's curves with noise, quantised to int16; `made` is noise of unit variance."""
+def tile(
+    drive: Drive, made: np.ndarray, sigma: float, tilt: float, shared_z: bool, dtype: str = "int16"
+) -> tuple[RawTile, ForceVolume]:
+    """Return the drive's curves with noise as raw numbers of `dtype`, and the description that a file of them has.
+
+    `made` is noise of unit variance, (curves, 2, samples). A z for each curve is of float64.
+    """
     material, curves, samples = drive.material, len(made), made.shape[2]
     largest = 1.3 * material.peak_force / material.spring_constant + 10 * sigma + tilt * material.travel
-    channel = Channel("int16", "m", largest / 32767)
+    whole = dtype != "float32"
+    channel = Channel(dtype, "m", largest / np.iinfo(dtype).max) if whole else Channel(dtype, "m")
+    number = np.float64 if dtype == "int32" else np.float32  # single precision holds int16 and float32, not int32
     place = np.arange(curves) % PLACES
     drift = np.random.default_rng(1).uniform(-20e-9, 20e-9, curves)[:, None]
     branches = []
     for i, (z, quiet) in enumerate(zip(drive.z, drive.quiet, strict=True)):
-        units = (quiet + tilt * (z - z.max())) / channel.scale
-        raw = made[:, i] * np.float32(sigma / channel.scale)
-        raw += units.astype(np.float32)[place]
-        np.clip(np.rint(raw, out=raw), -32768, 32767, out=raw)
-        branches.append(RawBranch(raw.astype(np.int16), z if shared_z else z + drift))
-    volume = described(material, channel, curves, samples, shared_z=shared_z)
-    recipe = Recipe.from_dict({"fit": {"method": method}}).completed(volume)
-    return fit_tile(RawTile(*branches), kernel_settings(volume, recipe))
+        raw = made[:, i] * number(sigma / channel.scale)
+        raw += ((quiet + tilt * (z - z.max())) / channel.scale).astype(number)[place]
+        if whole:
+            np.clip(np.rint(raw, out=raw), np.iinfo(dtype).min, np.iinfo(dtype).max, out=raw)
+        branches.append(RawBranch(raw.astype(dtype), z if shared_z else z + drift))
+    return RawTile(*branches), described(material, channel, curves, samples, shared_z=shared_z)
 
 
 def within(records: np.ndarray, name: str, truth: float, chosen: np.ndarray) -> tuple[float, float]:
@@ -168,7 +173,9 @@ def judged(row: Row) -> list[str]:
 def row_of(drive: Drive, made: np.ndarray, kind: str, sigma: float, limit: Bound, number: int, method: str) -> Row:
     """Fit one condition and judge it; `number` says whether it has a tilt and a z for each curve."""
     material, tilt, shared_z = drive.material, 1e-3 * (number % 2), number // 2 % 2 == 0
-    records = measured(drive, made, sigma, tilt, shared_z, method)
+    raw, volume = tile(drive, made, sigma, tilt, shared_z)
+    recipe = Recipe.from_dict({"fit": {"method": method}}).completed(volume)
+    records = fit_tile(raw, kernel_settings(volume, recipe))
     valued, lower = np.isfinite(records["modulus"]), records["modulus_lower"]
     low, middle, high, stated, contact = (math.nan,) * 5
     if valued.any():

@@ -61,13 +61,14 @@ class Bound:
     """Smallest scatters of ln E, root mean squares over the contact points.
 
     `best` is the Cramér-Rao bound, `unweighted` the scatter of least squares that takes the noise for white (the same
-    for white noise), `with_jump` the bound where the place of the jump is an observation too: between two samples,
-    variance step²/12.
+    for white noise). `with_jump` and `unweighted_with_jump` are the same where the place of the jump is an observation
+    too: between two samples, variance step²/12.
     """
 
     best: float
     unweighted: float
     with_jump: float
+    unweighted_with_jump: float
 
 
 def jacobian(z: np.ndarray, sample: simulate.Sample, probe: simulate.Probe, z0: float) -> np.ndarray:
@@ -125,7 +126,7 @@ def bounds(
     columns /= lengths[:, None]
     normal = np.swapaxes(columns, 1, 2) @ columns
     plain = np.linalg.inv(normal)
-    information, unweighted = normal, plain
+    information = scattered = normal
     if kind != "white":
         lower = factor(kind, len(z))
         side_by_side = np.moveaxis(columns, 0, 1).reshape(len(z), -1)
@@ -137,12 +138,16 @@ def bounds(
             )
         )
         information = np.swapaxes(whitened, 1, 2) @ whitened
-        unweighted = plain @ (np.swapaxes(through, 1, 2) @ through) @ plain
+        scattered = np.swapaxes(through, 1, 2) @ through
     jump = np.array([0.0, 1.0, -1.0, 0.0, 0.0]) / lengths
+    squared = jump[:, :, None] * jump[:, None, :]
     found = []
     for sigma in sigmas:
-        known = information + jump[:, :, None] * jump[:, None, :] * sigma**2 / (step**2 / 12.0)
-        kinds = (np.linalg.inv(information), unweighted, np.linalg.inv(known))
+        weight = sigma**2 / (step**2 / 12.0)
+        known = information + squared * weight
+        both = np.linalg.inv(normal + squared * weight)
+        believed = both @ (scattered + squared * weight) @ both
+        kinds = (np.linalg.inv(information), plain @ scattered @ plain, np.linalg.inv(known), believed)
         variances = [np.mean(matrix[:, 0, 0] * (sigma / lengths[:, 0]) ** 2) for matrix in kinds]
         found.append(Bound(*(float(np.sqrt(variance)) for variance in variances)))
     return found

@@ -91,7 +91,7 @@ def test_bounds_agree_with_the_covariance_written_out(kind):
 def row(**changes):
     values = {
         "material": "a", "drive": "sine", "samples": 256, "kind": "white", "noise_nm": 0.02, "tilt": 0.0,
-        "shared_z": True, "curves": 2000, "in_contact": 40.0, "pull_off": 100.0, "bound": 0.05,
+        "shared_z": True, "curves": 2000, "in_contact": 40.0, "pull_off": 100.0, "jump_seen": 1.0, "bound": 0.05,
         "bound_unweighted": 0.06, "bound_with_jump": 0.05, "unweighted_with_jump": 0.06,
         "error": 0.0, "scatter": 0.05, "stated": 0.05,
         "within_one": 0.683, "within_two": 0.955, "valued": 1.0, "adhesion_error": 0.0,

@@ -45,8 +45,8 @@ HIDDEN = 5.0  # the jump stands out where the last sample in contact lies so man
 class Row:
     """One condition; error, scatter and bounds are relative to the true modulus, `misses` names criteria.
 
-    `pull_off` is F_adh/k over the noise, `jump_seen` the share of contact points that leave the jump plain to see: where
-    it is half and more, the two bounds with the jump know its place.
+    `pull_off` is F_adh/k over the noise, `jump_seen` the share of contact points that leave the jump plain to see:
+    where it is half and more, the two bounds with the jump know its place.
     """
 
     material: str

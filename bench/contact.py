@@ -28,7 +28,7 @@ from fvproc._core import kernel_settings
 from fvproc.recipe import Recipe
 from fvproc.volume import Channel
 
-CHOSEN = ("0.7 MPa", "45 MPa", "916 MPa", "1.5 GPa", "10.7 GPa", "70 GPa")
+CHOSEN = ("0.7 MPa", "45 MPa", "916 MPa", "1.5 GPa", "10.7 GPa", "75 GPa")
 VOLUME = described(MATERIALS[0], Channel("float64", "m"), 1, 64)
 SETTINGS = kernel_settings(VOLUME, Recipe.from_dict({}).completed(VOLUME))
 NEAREST = 0.165e-9  # gap of a van der Waals contact, m (Israelachvili)

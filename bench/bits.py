@@ -13,7 +13,7 @@ import hashlib
 import sys
 
 import numpy as np
-from truth import MATERIALS, described
+from materials import MATERIALS, described
 
 from fvproc import _core, simulate
 from fvproc._core import fit_tile, instruction_sets, kernel_settings

@@ -22,7 +22,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from truth import MATERIALS, Material, described
+from materials import MATERIALS, Material, described
 
 import fvproc as fv
 from fvproc import readers, simulate
@@ -32,7 +32,7 @@ from fvproc.quantities import Flag
 from fvproc.recipe import Recipe
 from fvproc.volume import Channel, ForceVolume, RawBranch, RawTile, Tile
 
-CHOSEN = ("0.7 MPa", "45 MPa", "916 MPa", "1.5 GPa", "10.7 GPa", "70 GPa")
+CHOSEN = ("0.7 MPa", "45 MPa", "916 MPa", "1.5 GPa", "10.7 GPa", "75 GPa")
 NEAREST = 0.165e-9  # gap of a van der Waals contact, m (Israelachvili)
 METHODS = {
     "`piecewise`": {"method": "piecewise"},

@@ -1,12 +1,13 @@
-"""Millions of random curves through the default recipe: each number finite, or NaN with the flag that says why.
+"""Millions of random curves through the kernel: each number finite, or NaN with the flag that says why.
 
     python bench/random_curves.py [--curves 10000000] [--threads 2] [--seed 0]
     FVPROC_SIMD=baseline python bench/random_curves.py --curves 200000
 
-Walks, steps, bare noise and simulated curves of random materials, probes and noise. A chunk depends on the seed and
-its number alone, so a curve that fails can be made again, and the digest of all records is the same with any number
-of threads, instruction set and compiler (on one machine with one NumPy, which makes the curves). Exit status 1 if any
-record breaks the rule.
+Walks, steps, bare noise and simulated curves of random materials, probes and noise, with the default recipe and
+others. Some chunks have a z for each curve, branches that end early, or samples that are marked or not finite. A
+chunk depends on the seed and its number alone, so a curve that fails can be made again, and the digest of all records
+is the same with any number of threads, instruction set and compiler (on one machine with one NumPy, which makes the
+curves). Exit status 1 if any record breaks the rule.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from truth import Material, described
+from materials import Material, described
 
 from fvproc import simulate
 from fvproc._core import fit_tile, instruction_set, kernel_settings
@@ -33,6 +35,17 @@ from fvproc.volume import Channel, RawBranch, RawTile
 CHUNK = 4000
 KINDS = ("walks", "steps", "noise", "simulated", "simulated", "simulated")
 DTYPES = ("int16", "int16", "int32", "float32")
+# the default more often than the others
+RECIPES: tuple[dict[str, dict[str, Any]], ...] = (
+    {},
+    {},
+    {"contact": {"method": "threshold"}},
+    {"fit": {"method": "qnm"}},
+    {"fit": {"method": "qnm", "adhesion": "minimum"}, "contact": {"method": "threshold"}},
+    {"fit": {"model": "hertz", "branch": "approach"}},
+    {"fit": {"adhesion": "minimum"}, "baseline": {"source": "approach", "order": 0}},
+    {"fit": {"model": "sneddon_cone"}, "tip": {"half_angle": 0.35}},
+)
 NEVER = Flag.NOT_COMPUTED | Flag.READ_ERROR | Flag.WORKER_LOST  # of tiles that were not fitted
 DEFINED = int(sum(Flag) & ~NEVER)
 
@@ -96,6 +109,34 @@ def shapeless(generator: np.random.Generator, kind: str, channel: Channel, curve
     return np.clip(numbers * (limit.max / 10.0), limit.min, limit.max).astype(channel.dtype)
 
 
+def spoiled(generator: np.random.Generator, raw: RawTile, channel: Channel) -> tuple[RawTile, Channel, bool]:
+    """Return the tile as it may also come: a z for each curve, branches cut short, samples marked or not finite."""
+    own_z, cut, marked = generator.random(3) < 0.25
+    branches = []
+    for branch in (raw.approach, raw.retract):
+        deflection, z, valid = branch.deflection, branch.z, None
+        curves, samples = deflection.shape
+        if own_z:
+            jitter = np.ptp(z) / samples * generator.uniform(0, 2) * generator.standard_normal(deflection.shape)
+            z = z + generator.uniform(-1e-7, 1e-7, (curves, 1)) + jitter
+        if cut:
+            valid = generator.integers(0, samples + 1, curves).astype(np.int32)
+            valid[generator.random(curves) < 0.5] = samples
+        if marked:
+            deflection = deflection.copy()
+            where = generator.random(deflection.shape, np.float32) < 10.0 ** generator.uniform(-4, -0.5)
+            if channel.dtype == "float32":
+                deflection[where] = generator.choice([np.nan, np.inf, -np.inf], int(where.sum()))
+            else:
+                deflection[where] = np.iinfo(channel.dtype).min
+            if own_z:
+                z[generator.random(z.shape, np.float32) < 0.003] = np.nan
+        branches.append(RawBranch(deflection, z, valid))
+    if marked and channel.dtype != "float32":
+        channel = replace(channel, invalid=int(np.iinfo(channel.dtype).min))
+    return RawTile(*branches), channel, not own_z
+
+
 def chunk(seed: int, number: int, curves: int) -> Outcome:
     """Make, fit and judge one chunk."""
     generator = np.random.default_rng([seed, number])
@@ -110,14 +151,16 @@ def chunk(seed: int, number: int, curves: int) -> Outcome:
         z = simulate.ramp(samples, m.travel)
         in_order = [shapeless(generator, kind, channel, curves, samples) for _ in z]
         raw = RawTile(RawBranch(in_order[0][:, ::-1], z[0]), RawBranch(in_order[1], z[1]))
-    volume = described(m, channel, curves, samples)
-    settings = kernel_settings(volume, Recipe().completed(volume))
+    raw, channel, shared_z = spoiled(generator, raw, channel)
+    recipe = RECIPES[int(generator.integers(len(RECIPES)))]
+    volume = described(m, channel, curves, samples, shared_z=shared_z)
+    settings = kernel_settings(volume, Recipe.from_dict(recipe).completed(volume))
     start = time.perf_counter()
     records = fit_tile(raw, settings)
     seconds = time.perf_counter() - start
     flags = records["flags"]
     tally = Counter({str(flag.name): int(np.count_nonzero(flags & np.uint32(flag))) for flag in Flag})
-    where = f"seed {seed}, chunk {number} of {CHUNK} curves ({kind}, {dtype}, {samples} samples)"
+    where = f"seed {seed}, chunk {number} of {CHUNK} curves ({kind}, {dtype}, {samples} samples, {recipe})"
     broken = [f"{where}, curve {i}: {what}" for i, what in faults(records)]
     valued = int(np.count_nonzero(np.isfinite(records["modulus"])))
     return Outcome(kind, curves, seconds, valued, tally, hashlib.sha256(records.tobytes()).digest(), broken)

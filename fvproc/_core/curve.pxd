@@ -113,7 +113,7 @@ cdef inline void survey_branch(
     if branch.start < branch.end:
         branch.start = branch.end if branch.end < branch.axis.n else branch.axis.n
     if settings.maximum_likelihood:
-        first = branch.end + 1 if branch.pulled else samples_of_fit(branch)
+        first = branch.off + 1 if branch.ends else samples_of_fit(branch)
         if first < branch.start:
             first = branch.start
         if first < branch.axis.n - FEWEST_BASELINE:

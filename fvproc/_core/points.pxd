@@ -57,7 +57,7 @@ cdef inline Py_ssize_t samples_of_fit(const Branch* branch) noexcept nogil:
     Where the pull-off stands out, those in contact. Elsewhere some more, among which the model finds its own end.
     """
     cdef Py_ssize_t count = branch.end
-    if not branch.pulled:
+    if not branch.ends:
         count += 4 + count // 8
     return count if count < branch.axis.n else branch.axis.n
 
@@ -66,21 +66,25 @@ cdef inline void set_anchor(const Branch* branch, bint retract, Problem* problem
     """What is known of pull-off or snap-in besides the forces.
 
     In a stiff contact the forces hardly tell the adhesion: the place of the jump does. On retract the pull-off,
-    z0 − a (elsewhere with JKR), lies between the last sample in contact and the first one free. On approach the contact point itself does,
-    but for the distance from which the tip jumps in, about as far as the jump is high. Where no jump stands out, the
+    z0 − a (elsewhere with JKR), lies between the last sample in contact and the first one free. On approach the contact
+    point itself does, but for the distance from which the tip jumps in, about as far as the jump is high. Where no jump stands out, the
     adhesion is no more than what noise and the distance of the samples can hide.
     """
     cdef const double* z = branch.axis.z
-    cdef Py_ssize_t i = branch.end if branch.end < branch.axis.n - 1 else branch.axis.n - 1
-    cdef double spacing = z[i - 1] - z[i], weight
-    problem.of_z0[lane] = 1.0 if branch.pulled else 0.0
-    problem.expected[lane] = 0.5 * (z[i - 1] + z[i]) - branch.axis.centre if branch.pulled else 0.0
+    cdef double spacing = 0.0, weight
+    problem.of_z0[lane] = 1.0 if branch.ends else 0.0
+    problem.expected[lane] = 0.0
+    if branch.ends:
+        spacing = branch.holds - z[branch.off]
+        problem.expected[lane] = 0.5 * (branch.holds + z[branch.off]) - branch.axis.centre
     problem.of_end[lane] = 0.0
-    if not branch.pulled:
+    if not branch.ends:
         weight = 0.0
     elif retract:
         problem.of_end[lane] = 1.0
-        weight = branch.noise / (0.3 * spacing - 2.0 * branch.noise * branch.noise / branch.lowest)
+        # the nearer the jump is to the noise, the less sure is which sample was the last
+        weight = 2.0 * branch.noise * branch.noise / -branch.lowest if branch.pulled else 0.4 * branch.noise
+        weight = branch.noise / (0.3 * spacing + weight)
     else:
         weight = branch.noise / (spacing + branch.noise - branch.lowest)
     problem.anchor_weight[lane] = weight * weight
@@ -143,7 +147,7 @@ cdef inline int pose(
         problem.points = <int>points
     for i in range(6):
         problem.free_sums[i][lane] = branch.free_sums[i]
-    if baseline_parameters == 0 and branch.pulled:
+    if baseline_parameters == 0 and branch.ends:
         for i in range(6):
             problem.free_sums[i][lane] = 0.0
     set_anchor(branch, retract, problem, lane)
@@ -154,7 +158,7 @@ cdef inline int pose(
     problem.top[lane] = top
     problem.noise[lane] = branch.noise
     problem.per_reach[lane] = 0.0
-    if free_adhesion and not branch.pulled:
+    if free_adhesion and not branch.ends:
         i = branch.end if branch.end < branch.axis.n - 1 else branch.axis.n - 1
         problem.per_reach[lane] = 1.0 / (z[i - 1] - z[i] + 3.0 * branch.noise)
         problem.hidden = True
@@ -182,7 +186,7 @@ cdef inline void conclude(
             continue
         y = problem.y[p * LANES + lane]
         points += 1
-        if branch.pulled or problem.zeta[p * LANES + lane] > end:
+        if branch.ends or problem.zeta[p * LANES + lane] > end:
             inside += <Py_ssize_t>w
         mean += w * y
         squares += w * y * y
@@ -194,7 +198,7 @@ cdef inline void conclude(
     degrees = points - 2 - free_adhesion
     contact_variance = solution.contact_cost[lane] / degrees if degrees >= 1.0 else 0.0
     variance = branch.noise * branch.noise
-    if baseline_parameters > 0 or not branch.pulled:
+    if baseline_parameters > 0 or not branch.ends:
         variance = solution.cost[lane] / (
             points + problem.free_sums[0][lane] - 2 - free_adhesion - baseline_parameters
         )

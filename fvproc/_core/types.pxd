@@ -162,6 +162,9 @@ cdef struct Branch:
     Py_ssize_t zero             # first sample past the peak that is not above the baseline
     Py_ssize_t end              # contact is [0, end)
     bint pulled                 # the pull-off (or snap-in) stands out of the noise
+    bint ends                   # the end of contact is known to lie between samples end − 1 and off
+    Py_ssize_t off              # samples [end, off) may be in contact or not
+    double holds                # z until which contact lasts at least; it ends between there and z[off]
     Py_ssize_t free             # samples [free, n) are free of contact; their sums: 1, ζ, ζ², d, ζd, d²
     double[6] free_sums
 

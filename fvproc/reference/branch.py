@@ -38,6 +38,9 @@ class Branch:
     zero: int = 0
     end: int = 0
     pulled: bool = False
+    ends: bool = False
+    off: int = 0
+    holds: float = 0.0
 
     @property
     def n(self) -> int:
@@ -127,7 +130,7 @@ def survey(branch: Branch, lender: Branch | None, settings: KernelSettings, quan
     find_edges(branch)
     branch.start = max(branch.start, min(branch.end, branch.n))
     if settings.maximum_likelihood:
-        first = max(branch.end + 1 if branch.pulled else samples_of_fit(branch), branch.start)
+        first = max(branch.off + 1 if branch.ends else samples_of_fit(branch), branch.start)
         if first < branch.n - FEWEST_BASELINE:
             measure_noise(branch, first, order, quantum)
 
@@ -162,7 +165,7 @@ def measure_noise(branch: Branch, start: int, order: int, quantum: float) -> Non
 
 def samples_of_fit(branch: Branch) -> int:
     """How many samples from the turning point on the fit looks at."""
-    count = branch.end if branch.pulled else branch.end + 4 + branch.end // 8
+    count = branch.end if branch.ends else branch.end + 4 + branch.end // 8
     return min(count, branch.n)
 
 
@@ -176,7 +179,7 @@ def find_edges(branch: Branch) -> None:
     branch.peak = float(d[branch.peak_at])
     below = np.flatnonzero(d[branch.peak_at :] <= 0.0)
     branch.zero = branch.peak_at + int(below[0]) if below.size else n
-    branch.end, branch.pulled = branch.zero, False
+    branch.end, branch.pulled, branch.ends = branch.zero, False, False
     branch.lowest, branch.lowest_at = 0.0, branch.zero
     if branch.zero == n:
         return
@@ -185,7 +188,22 @@ def find_edges(branch: Branch) -> None:
     branch.pulled = branch.lowest < -SIGNIFICANT * branch.noise
     if branch.pulled:
         back = np.flatnonzero(d[branch.lowest_at + 1 :] >= 0.5 * branch.lowest)
-        branch.end = branch.lowest_at + 1 + int(back[0]) if back.size else n
+        branch.end = branch.off = branch.lowest_at + 1 + int(back[0]) if back.size else n
+        branch.ends, branch.holds = True, float(branch.z[branch.end - 1])
+        return
+    # samples far apart may all miss the pull-off: would the force, had contact gone on, stand out at one of the next?
+    below = np.flatnonzero(d[branch.peak_at :] <= np.float32(3 * branch.noise))
+    i = branch.peak_at + int(below[0]) if below.size else n
+    if i < branch.peak_at + 3:
+        return
+    z = branch.z
+    slope = (d[i - 2] - d[i - 1]) / (z[i - 2] - z[i - 1])
+    for off in range(i, min(i + 3, n)):
+        steps = (z[i - 1] - z[off]) / (z[i - 2] - z[i - 1])
+        if d[i - 1] - slope * (z[i - 1] - z[off]) < -(SIGNIFICANT + 3 * steps) * branch.noise:
+            branch.ends, branch.end, branch.off = True, i, off
+            branch.holds = float(z[i - 1] - max(d[i - 1], 0.0) / slope)
+            return
 
 
 def smoothed_minimum(branch: Branch) -> float:

@@ -58,13 +58,13 @@ def points_of(branch: Branch, begin: int, count: int) -> tuple[np.ndarray, np.nd
 
 def _anchor(branch: Branch, retract: bool) -> tuple[float, tuple[float, float], float]:
     """What is known of the place of the jump: (expected, its derivatives by z0 and end, weight); see `set_anchor`."""
-    i = min(branch.end, branch.n - 1)
-    spacing = float(branch.z[i - 1] - branch.z[i])
-    if not branch.pulled:
+    if not branch.ends:
         return 0.0, (0.0, 0.0), 0.0
-    expected = 0.5 * float(branch.z[i - 1] + branch.z[i]) - branch.centre
+    off = float(branch.z[branch.off])
+    spacing, expected = branch.holds - off, 0.5 * (branch.holds + off) - branch.centre
     if retract:
-        return expected, (1.0, 1.0), branch.noise / (0.3 * spacing - 2.0 * branch.noise**2 / branch.lowest)
+        doubt = 2.0 * branch.noise**2 / -branch.lowest if branch.pulled else 0.4 * branch.noise
+        return expected, (1.0, 1.0), branch.noise / (0.3 * spacing + doubt)
     return expected, (1.0, 0.0), branch.noise / (spacing + branch.noise - branch.lowest)
 
 
@@ -109,10 +109,10 @@ def fit_contact(
     y = y - np.where(q > 0.05 * top, bend, 0.0)
 
     i = min(branch.end, branch.n - 1)
-    hidden = free_adhesion and not branch.pulled
+    hidden = free_adhesion and not branch.ends
     drawn_out = float(branch.z[i - 1] - branch.z[i]) + 3.0 * branch.noise
     expected, anchor, pull = _anchor(branch, retract)
-    with_free = baseline_parameters > 0 or not branch.pulled
+    with_free = baseline_parameters > 0 or not branch.ends
     far_zeta, far_d = branch.zeta[branch.free :], branch.d[branch.free :]
     free = np.array([True, True, free_adhesion, baseline_parameters >= 1, baseline_parameters >= 2])
     scale = np.array([slope, 1.0, 1.0, 1.0, 1.0 / max(np.ptp(branch.z), 1e-9)])
@@ -170,7 +170,7 @@ def fit_contact(
     residuals, jacobian, end = parts(result.x)
     contact_sse = float(residuals[: len(y)] @ residuals[: len(y)])
     cost = float(residuals @ residuals)
-    held = int(weight[(zeta > theta[1] + end) | branch.pulled].sum())
+    held = int(weight[(zeta > theta[1] + end) | branch.ends].sum())
     if held < FEWEST:
         return Fit(Flag.TOO_FEW_POINTS)
     degrees = len(y) - 2 - free_adhesion

@@ -5,6 +5,7 @@ from fvproc._core.types cimport Branch
 
 cdef enum:
     SIGNIFICANT = 5  # multiples of the noise
+    BLUNT = 4        # samples from three quarters to one quarter of the depth
 
 
 cdef inline void find_edges(Branch* branch) noexcept nogil:
@@ -20,6 +21,8 @@ cdef inline void find_edges(Branch* branch) noexcept nogil:
     branch.zero = first_at_most(branch.d, 0.0, branch.peak_at, n)
     branch.end = branch.zero
     branch.pulled = False
+    branch.several = False
+    branch.jump_width = 0.0
     branch.lowest = 0.0
     branch.lowest_at = branch.zero
     if branch.zero >= n:
@@ -34,6 +37,70 @@ cdef inline void find_edges(Branch* branch) noexcept nogil:
     branch.pulled = lowest < -SIGNIFICANT * branch.noise
     if branch.pulled:
         branch.end = first_at_least(branch.d, 0.5 * lowest, branch.lowest_at + 1, n)
+    branch.back = branch.end
+
+
+cdef inline void find_steps(Branch* branch, double doubt, bint move) noexcept nogil:
+    """Whether the pull-off is one jump: several steps, or a return over several samples.
+
+    A step of several is a rise by 6σ√2 and 0.15 of the depth, before the lowest sample or with a rest of attraction
+    behind it, or attraction of 6σ and 0.1 of the depth again after the force has come back. The contact that bears the
+    load is the one up to the first step: behind it the tip hangs on something else. Where the force comes back over
+    several samples (a tether, a meniscus, a slow detector), half way means nothing: the contact ends at the lowest.
+    doubt: nm that the baseline may be off here; move: let end, lowest and back follow, for a fit that asks for them.
+    """
+    cdef const float* d = branch.d
+    cdef Py_ssize_t n = branch.axis.n, i, j, step = -1, back = branch.end, upper, lower
+    cdef double depth = -branch.lowest, rise, level
+    if not branch.pulled or branch.end >= n:
+        return
+    rise = 8.48528137423857 * branch.noise
+    rise = rise if rise > 0.15 * depth else 0.15 * depth
+    level = 6.0 * branch.noise + doubt
+    level = level if level > 0.1 * depth else 0.1 * depth
+    i = branch.zero
+    while i < branch.end:
+        if d[i + 1] - d[i] > rise and d[i] < -level:
+            # behind the lowest sample a rise is the jump itself, unless it stops half way
+            if i < branch.lowest_at or (
+                i + 2 < n and d[i + 1] < -level and d[i + 1] < -0.2 * depth and d[i + 2] - d[i + 1] < rise
+            ):
+                step = i
+            if i >= branch.lowest_at or step >= 0:
+                break
+        i += 1
+    lower = first_at_least(d, 0.0, branch.end, n)
+    if step >= 0:
+        branch.several = True
+        back = lower
+    while lower < n:
+        upper = first_at_most(d, <float>-level, lower, n)
+        if upper >= n:
+            break
+        branch.several = True
+        lower = first_at_least(d, 0.0, upper, n)
+        back = lower
+    if branch.several:
+        if move:
+            branch.back = back
+            if step >= 0:
+                branch.end = step + 1
+                branch.lowest_at = step
+                for j in range(branch.zero, step):
+                    if d[j] < d[branch.lowest_at]:
+                        branch.lowest_at = j
+                branch.lowest = d[branch.lowest_at]
+        return
+    if depth < 12.0 * branch.noise:
+        return
+    upper = first_at_least(d, <float>(0.75 * branch.lowest), branch.lowest_at + 1, n)
+    lower = first_at_least(d, <float>(0.25 * branch.lowest), upper, n)
+    if lower - upper < BLUNT or lower >= n:
+        return
+    branch.jump_width = branch.axis.z[branch.lowest_at] - branch.axis.z[lower]
+    if move:
+        branch.end = branch.lowest_at + 1
+        branch.back = first_at_least(d, 0.0, lower, n)
 
 
 cdef inline double smoothed_minimum(const Branch* branch) noexcept nogil:

@@ -78,7 +78,7 @@ cdef inline void set_anchor(const Branch* branch, bint retract, Problem* problem
         weight = 0.0
     elif retract:
         problem.of_end[lane] = 1.0
-        weight = branch.noise / (0.3 * spacing + 0.4 * branch.noise)
+        weight = branch.noise / (0.3 * spacing + 0.4 * branch.noise + branch.jump_width)
     else:
         weight = branch.noise / (spacing + branch.noise - branch.lowest)
     problem.anchor_weight[lane] = weight * weight

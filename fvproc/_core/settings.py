@@ -56,6 +56,8 @@ class KernelSettings:
     baseline_fraction: float
     baseline_order: int
     baseline_of_approach: bool
+    interference_period: float
+    drag: bool
     contact_by_threshold: bool
     contact_threshold: float
     fit_approach: bool
@@ -126,6 +128,8 @@ def kernel_settings(volume: ForceVolume, recipe: Recipe) -> KernelSettings:
         baseline_fraction=recipe.baseline.fraction,
         baseline_order=recipe.baseline.order,
         baseline_of_approach=recipe.baseline.source == "approach",
+        interference_period=(recipe.baseline.interference_period or 0.0) / _NANOMETRE,
+        drag=recipe.baseline.drag == "velocity",
         contact_by_threshold=recipe.contact.method == "threshold",
         contact_threshold=recipe.contact.threshold,
         fit_approach=fit.branch == "approach",

@@ -15,6 +15,9 @@ cdef enum:
     BRANCHES_DISAGREE = 1 << 7
     BEYOND_TIP_SHAPE = 1 << 8
     DMT_DOUBTFUL = 1 << 9
+    SPIKES = 1 << 10
+    MULTIPLE_PULL_OFFS = 1 << 11
+    BLUNT_PULL_OFF = 1 << 12
     JKR_DOUBTFUL = 1 << 14
     FILM_DOUBTFUL = 1 << 15
     INVALID_CURVE = 1 << 19
@@ -98,6 +101,8 @@ cdef struct Settings:
     double baseline_fraction
     int baseline_order
     bint baseline_of_approach   # the approach's line serves both branches
+    double interference_period  # nm, 0 for none
+    bint drag                   # the baseline has a term in the velocity
     bint contact_by_threshold
     double contact_threshold
     bint fit_approach
@@ -152,6 +157,9 @@ cdef struct Branch:
     Py_ssize_t zero             # first sample past the peak that is not above the baseline
     Py_ssize_t end              # contact is [0, end)
     bint pulled                 # the pull-off (or snap-in) stands out of the noise
+    Py_ssize_t back             # the force has come back to the baseline; end, but for what follows
+    bint several                # it came back in more than one step
+    double jump_width           # nm, of a pull-off that takes several samples; 0 of a jump
     Py_ssize_t free             # samples [free, n) are free of contact; their sums: 1, ζ, ζ², d, ζd, d²
     double[6] free_sums
 

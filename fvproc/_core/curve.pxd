@@ -88,7 +88,7 @@ cdef inline void survey_branch(
     short way, and its line, carried on to the contact, errs by several times the noise of a sample.
     """
     cdef Py_ssize_t far = branch.axis.far, start = far, first = far * branch.axis.width
-    cdef double offset, tilt, doubt
+    cdef double offset, tilt, noise, doubt
     cdef float lowest, highest
     block_means(f, branch.axis.blocks, branch.axis.width, unit, work, means)
     line_of_blocks(&branch.axis, means, far, settings.baseline_order, &offset, &tilt)
@@ -115,7 +115,9 @@ cdef inline void survey_branch(
             first = branch.end // branch.axis.width
             first = first if first < branch.axis.blocks else branch.axis.blocks - 1
             doubt = 4.0 * branch.noise * sqrt(branch.inflation * branch.axis.tolerance[first])
-        find_steps(branch, doubt, settings.maximum_likelihood and not settings.adhesion_minimum)
+        # few samples, and correlated ones, tell less noise than there is
+        noise = branch.noise * sqrt(branch.inflation) * (1.0 + 24.0 / (branch.axis.n - far * branch.axis.width))
+        find_steps(branch, noise, doubt, settings.maximum_likelihood and not settings.adhesion_minimum)
     if branch.start < branch.back:
         branch.start = branch.back if branch.back < branch.axis.n else branch.axis.n
     if settings.maximum_likelihood:

@@ -40,23 +40,23 @@ cdef inline void find_edges(Branch* branch) noexcept nogil:
     branch.back = branch.end
 
 
-cdef inline void find_steps(Branch* branch, double doubt, bint move) noexcept nogil:
+cdef inline void find_steps(Branch* branch, double noise, double doubt, bint move) noexcept nogil:
     """Whether the pull-off is one jump: several steps, or a return over several samples.
 
     A step of several is a rise by 6σ√2 and 0.15 of the depth, before the lowest sample or with a rest of attraction
     behind it, or attraction of 6σ and 0.1 of the depth again after the force has come back. The contact that bears the
     load is the one up to the first step: behind it the tip hangs on something else. Where the force comes back over
     several samples (a tether, a meniscus, a slow detector), half way means nothing: the contact ends at the lowest.
-    doubt: nm that the baseline may be off here; move: let end, lowest and back follow, for a fit that asks for them.
+    noise: its standard deviation, not too small; doubt: nm that the baseline may be off here; move: let end, lowest and back follow, for a fit that asks for them.
     """
     cdef const float* d = branch.d
     cdef Py_ssize_t n = branch.axis.n, i, j, step = -1, back = branch.end, upper, lower
     cdef double depth = -branch.lowest, rise, level
     if not branch.pulled or branch.end >= n:
         return
-    rise = 8.48528137423857 * branch.noise
+    rise = 8.48528137423857 * noise
     rise = rise if rise > 0.15 * depth else 0.15 * depth
-    level = 6.0 * branch.noise + doubt
+    level = 6.0 * noise + doubt
     level = level if level > 0.1 * depth else 0.1 * depth
     i = branch.zero
     while i < branch.end:
@@ -91,10 +91,12 @@ cdef inline void find_steps(Branch* branch, double doubt, bint move) noexcept no
                         branch.lowest_at = j
                 branch.lowest = d[branch.lowest_at]
         return
-    if depth < 12.0 * branch.noise:
+    if depth < 12.0 * noise + 4.0 * doubt:
         return
-    upper = first_at_least(d, <float>(0.75 * branch.lowest), branch.lowest_at + 1, n)
-    lower = first_at_least(d, <float>(0.25 * branch.lowest), upper, n)
+    lower = first_at_least(d, <float>(0.25 * branch.lowest), branch.lowest_at + 1, n)
+    upper = lower - 1   # from behind: noise on the way down is no return
+    while upper > branch.lowest_at and d[upper] > 0.75 * branch.lowest:
+        upper -= 1
     if lower - upper < BLUNT or lower >= n:
         return
     branch.jump_width = branch.axis.z[branch.lowest_at] - branch.axis.z[lower]

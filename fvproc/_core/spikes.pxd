@@ -7,6 +7,7 @@ from fvproc._core.sums cimport PARTS, combined
 
 cdef enum:
     WIDEST = 3          # samples of a spike
+    BEFORE = 8          # samples before a pull-off among which there is repulsion
     SHARE = 64          # at most one sample in this many is bridged
     NO_SPIKES = 0
     SPIKES_BRIDGED = 1
@@ -74,12 +75,12 @@ cdef inline bint is_pull_off(
     the sign of a raw number's change under attraction.
     """
     cdef double highest = -1e300, rest = 0.0, value
-    cdef Py_ssize_t i, begin = first - 3 if first > 3 else 0, stop = last + 4 if last + 4 < n else n
+    cdef Py_ssize_t i, begin = first - BEFORE if first > BEFORE else 0, stop = last + 4 if last + 4 < n else n
     for i in range(last + 1, stop):
         rest += f[i]
     rest /= stop - last - 1
     for i in range(last + 1, stop):
-        if fabs(f[i] - rest) > 0.5 * limit:
+        if fabs(f[i] - rest) > limit:
             return False
     for i in range(begin, first):
         value = (rest - f[i]) * toward

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,9 @@ class Branch:
     zero: int = 0
     end: int = 0
     pulled: bool = False
+    back: int = 0
+    several: bool = False
+    jump_width: float = 0.0
 
     @property
     def n(self) -> int:
@@ -48,6 +52,9 @@ class Branch:
     def zeta(self) -> np.ndarray:
         """z from the middle of the far part."""
         return self.z - self.centre
+
+
+FindSteps = Callable[[Branch, float, float, bool], None]
 
 
 def load_branch(raw: RawBranch, curve: int, d_of: Conversion, z_of: Conversion, reverse: bool) -> Branch:
@@ -100,7 +107,9 @@ def block_width(n: int, far: int) -> int:
     return width
 
 
-def survey(branch: Branch, lender: Branch | None, settings: KernelSettings, quantum: float) -> None:
+def survey(
+    branch: Branch, lender: Branch | None, settings: KernelSettings, quantum: float, steps: FindSteps | None = None
+) -> None:
     """Baseline, noise and edges; see `survey_branch` in `_core/curve.pxd`."""
     count = int(settings.baseline_fraction * branch.n)
     branch.width = block_width(branch.n, count)
@@ -125,24 +134,36 @@ def survey(branch: Branch, lender: Branch | None, settings: KernelSettings, quan
     branch.d = raw - (offset + tilt * branch.zeta)
     branch.start = start * branch.width
     find_edges(branch)
-    branch.start = max(branch.start, min(branch.end, branch.n))
+    if steps is not None:
+        doubt = 0.0
+        if branch.pulled and (lender is not None or not settings.maximum_likelihood):
+            variance = line_variance(branch, places, order)[min(branch.end // branch.width, blocks - 1)]
+            doubt = 4.0 * branch.noise * math.sqrt(branch.inflation * variance)
+        noise = branch.noise * math.sqrt(branch.inflation) * (1.0 + 24.0 / (branch.n - far * branch.width))
+        steps(branch, noise, doubt, settings.maximum_likelihood and not settings.adhesion_minimum)
+    branch.start = max(branch.start, min(branch.back, branch.n))
     if settings.maximum_likelihood:
-        first = max(branch.end + 1 if branch.pulled else samples_of_fit(branch), branch.start)
+        first = max(branch.back + 1 if branch.pulled else samples_of_fit(branch), branch.start)
         if first < branch.n - FEWEST_BASELINE:
             measure_noise(branch, first, order, quantum)
 
 
 def first_quiet_block(branch: Branch, places: np.ndarray, rest: np.ndarray, order: int) -> int:
     """First block from which on all lie on the far part's line within four of their standard errors."""
+    off = rest**2 > 16.0 * branch.noise**2 * branch.inflation * line_variance(branch, places, order)
+    bad = np.flatnonzero(off[: branch.far])
+    return int(bad[-1]) + 1 if bad.size else 0
+
+
+def line_variance(branch: Branch, places: np.ndarray, order: int) -> np.ndarray:
+    """Variance of the means of blocks about the line through the far ones, in units of a sample's."""
     far = places[branch.far :]
     at = places - far.mean()
     spread = float(np.sum((far - far.mean()) ** 2))
-    tolerance = (1.0 + 1.0 / len(far)) / branch.width
+    tolerance = np.full(len(places), (1.0 + 1.0 / len(far)) / branch.width)
     if order > 0 and spread > 0:
         tolerance = tolerance + at**2 / (spread * branch.width)
-    off = rest**2 > 16.0 * branch.noise**2 * branch.inflation * tolerance
-    bad = np.flatnonzero(off[: branch.far])
-    return int(bad[-1]) + 1 if bad.size else 0
+    return tolerance
 
 
 def measure_noise(branch: Branch, start: int, order: int, quantum: float) -> None:
@@ -176,7 +197,7 @@ def find_edges(branch: Branch) -> None:
     branch.peak = float(d[branch.peak_at])
     below = np.flatnonzero(d[branch.peak_at :] <= 0.0)
     branch.zero = branch.peak_at + int(below[0]) if below.size else n
-    branch.end, branch.pulled = branch.zero, False
+    branch.end, branch.back, branch.pulled = branch.zero, branch.zero, False
     branch.lowest, branch.lowest_at = 0.0, branch.zero
     if branch.zero == n:
         return
@@ -185,7 +206,7 @@ def find_edges(branch: Branch) -> None:
     branch.pulled = branch.lowest < -SIGNIFICANT * branch.noise
     if branch.pulled:
         back = np.flatnonzero(d[branch.lowest_at + 1 :] >= 0.5 * branch.lowest)
-        branch.end = branch.lowest_at + 1 + int(back[0]) if back.size else n
+        branch.end = branch.back = branch.lowest_at + 1 + int(back[0]) if back.size else n
 
 
 def smoothed_minimum(branch: Branch) -> float:

@@ -57,7 +57,7 @@ def _anchor(branch: Branch, retract: bool) -> tuple[float, tuple[float, float], 
         return 0.0, (0.0, 0.0), 0.0
     expected = 0.5 * float(branch.z[i - 1] + branch.z[i]) - branch.centre
     if retract:
-        return expected, (1.0, 1.0), branch.noise / (0.3 * spacing + 0.4 * branch.noise)
+        return expected, (1.0, 1.0), branch.noise / (0.3 * spacing + 0.4 * branch.noise + branch.jump_width)
     return expected, (1.0, 0.0), branch.noise / (spacing + branch.noise - branch.lowest)
 
 

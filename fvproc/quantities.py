@@ -62,7 +62,7 @@ FLAG_MEANINGS: dict[Flag, str] = {
     Flag.DMT_DOUBTFUL: "Tabor parameter above 1: the DMT model does not hold",
     Flag.SPIKES: "samples far off their neighbours, replaced by these; with poor_fit: too many to replace",
     Flag.MULTIPLE_PULL_OFFS: "the tip comes off in several steps; the contact ends at the first",
-    Flag.BLUNT_PULL_OFF: "the pull-off takes several samples; the contact ends at the lowest",
+    Flag.BLUNT_PULL_OFF: "the pull-off takes several samples; the contact ends before the lowest",
     Flag.JKR_DOUBTFUL: "Tabor parameter below 1: the JKR model does not hold",
     Flag.FILM_DOUBTFUL: "contact too wide for the film's thickness: its series is off by 5 % or ends",
     Flag.NOT_COMPUTED: "not computed (yet)",

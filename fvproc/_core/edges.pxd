@@ -46,7 +46,7 @@ cdef inline void find_steps(Branch* branch, double noise, double doubt, bint mov
     A step of several is a rise by 6σ√2 and 0.15 of the depth, before the lowest sample or with a rest of attraction
     behind it, or attraction of 6σ and 0.1 of the depth again after the force has come back. The contact that bears the
     load is the one up to the first step: behind it the tip hangs on something else. Where the force comes back over
-    several samples (a tether, a meniscus, a slow detector), half way means nothing: the contact ends at the lowest.
+    several samples (a tether, a meniscus, a slow detector), half way means nothing: the contact ends before the lowest.
     noise: its standard deviation, not too small; doubt: nm that the baseline may be off here; move: let end, lowest and back follow, for a fit that asks for them.
     """
     cdef const float* d = branch.d
@@ -99,9 +99,10 @@ cdef inline void find_steps(Branch* branch, double noise, double doubt, bint mov
         upper -= 1
     if lower - upper < BLUNT or lower >= n:
         return
-    branch.jump_width = branch.axis.z[branch.lowest_at] - branch.axis.z[lower]
+    branch.jump_width = branch.axis.z[branch.lowest_at - 1] - branch.axis.z[lower]
     if move:
-        branch.end = branch.lowest_at + 1
+        # the lowest may be the first sample of the return
+        branch.end = branch.lowest_at
         branch.back = first_at_least(d, 0.0, lower, n)
 
 

@@ -71,16 +71,23 @@ cdef inline bint is_pull_off(
 ) noexcept nogil:
     """Whether samples [first, last] toward the attractive side are the end of contact: force before, rest behind.
 
+    And nothing behind in the next quarter of the branch that pulls farther than they do: contact would go on there.
+
     A stiff contact passes from repulsion through its pull-off (or snap-in) to the baseline in a few samples. toward:
     the sign of a raw number's change under attraction.
     """
-    cdef double highest = -1e300, rest = 0.0, value
+    cdef double highest = -1e300, rest = 0.0, value, farther
     cdef Py_ssize_t i, begin = first - BEFORE if first > BEFORE else 0, stop = last + 4 if last + 4 < n else n
     for i in range(last + 1, stop):
         rest += f[i]
     rest /= stop - last - 1
     for i in range(last + 1, stop):
         if fabs(f[i] - rest) > limit:
+            return False
+    farther = (f[first] - rest) * toward
+    farther = farther if farther > limit else limit
+    for i in range(last + 1, last + n // 4 if last + n // 4 < n else n):
+        if (f[i] - rest) * toward > farther:
             return False
     for i in range(begin, first):
         value = (rest - f[i]) * toward
@@ -91,8 +98,10 @@ cdef inline bint is_pull_off(
 cdef inline bint is_spike(
     const float* f, Py_ssize_t first, Py_ssize_t last, double limit, double* sign
 ) noexcept nogil:
-    """Whether samples [first, last] lie off the line between their neighbours, all to one side, and farther than the
-    neighbours lie apart."""
+    """Whether samples [first, last] lie off the line between their neighbours, all to one side.
+
+    Farther than the neighbours lie apart, and than the samples beyond these lie off the line: the tip of a V is none.
+    """
     cdef double before = f[first - 1], slope = (f[last + 1] - before) / (last + 2 - first), least = 1e300, off, way = 0.0
     cdef Py_ssize_t i
     for i in range(first, last + 1):
@@ -101,7 +110,12 @@ cdef inline bint is_spike(
             way = 1.0 if off > 0.0 else -1.0
         least = off * way if off * way < least else least
     sign[0] = way
-    return least > limit and least > 2.0 * fabs(f[last + 1] - before)
+    before = fabs(f[last + 1] - before)
+    off = fabs(f[first - 1] - f[first - 2] - slope)
+    before = off if off > before else before
+    off = fabs(f[last + 2] - f[last + 1] - slope)
+    before = off if off > before else before
+    return least > limit and least > 2.0 * before
 
 
 cdef inline int bridge_spikes(float* f, Py_ssize_t n, double unit, double step) noexcept nogil:
@@ -129,7 +143,7 @@ cdef inline int bridge_spikes(float* f, Py_ssize_t n, double unit, double step) 
         for j in range(WIDEST * WIDEST):
             width = 1 + j // WIDEST
             first = i - j % WIDEST
-            if j % WIDEST >= width or first < 1 or first + width > n - 1:
+            if j % WIDEST >= width or first < 2 or first + width > n - 2:
                 continue
             if not is_spike(f, first, first + width - 1, off, &sign):
                 continue

@@ -24,7 +24,7 @@ def bridge_spikes(d: np.ndarray, quantum: float) -> tuple[np.ndarray, bool, bool
     limit = 8.0 * float(second.mean()) + 4.0 * quantum + abs(float(d[0] - d[-1])) / 1024.0
     found: list[tuple[int, int]] = []
     behind = 0
-    for i in np.flatnonzero(bend > limit) + 2:
+    for i in (np.flatnonzero(bend > limit) + 2).tolist():
         if i < behind:
             continue
         group = next(
@@ -32,7 +32,7 @@ def bridge_spikes(d: np.ndarray, quantum: float) -> tuple[np.ndarray, bool, bool
                 (i - back, i - back + width - 1)
                 for width in range(1, WIDEST + 1)
                 for back in range(width)
-                if i - back >= 1 and i - back + width <= n - 1 and _side(d, i - back, i - back + width - 1, limit / 3.0)
+                if i - back >= 2 and i - back + width <= n - 2 and _side(d, i - back, i - back + width - 1, limit / 3.0)
             ),
             None,
         )
@@ -55,13 +55,21 @@ def _side(d: np.ndarray, first: int, last: int, limit: float) -> int:
     off = d[first : last + 1] - np.linspace(d[first - 1], d[last + 1], last - first + 3)[1:-1]
     side = 1 if off[0] > 0 else -1
     least = float((off * side).min())
-    return side if least > limit and least > 2.0 * abs(d[last + 1] - d[first - 1]) else 0
+    slope = (d[last + 1] - d[first - 1]) / (last - first + 2)
+    apart = max(
+        abs(d[last + 1] - d[first - 1]),
+        abs(d[first - 1] - d[first - 2] - slope),
+        abs(d[last + 2] - d[last + 1] - slope),
+    )
+    return side if least > limit and least > 2.0 * apart else 0
 
 
 def _is_pull_off(d: np.ndarray, first: int, last: int, limit: float) -> bool:
     """Whether there is force before and rest behind."""
     rest = d[last + 1 : last + 4]
     if np.any(np.abs(rest - rest.mean()) > limit):
+        return False
+    if float(rest.mean() - d[last + 1 : last + len(d) // 4].min()) > max(float(rest.mean() - d[first]), limit):
         return False
     return first > 0 and float(d[max(first - BEFORE, 0) : first].max() - rest.mean()) > limit
 
@@ -70,7 +78,7 @@ def _is_pull_off(d: np.ndarray, first: int, last: int, limit: float) -> bool:
 
 
 def without_background(branch: Branch, fraction: float, period: float, drag: bool, quantum: float) -> np.ndarray:
-    """Return d of a branch (nm) less interference of that period (nm; 0 for none) and drag, fitted where it is quiet."""
+    """Return d of a branch (nm) less interference of that period (nm; 0: none) and drag, fitted where it is quiet."""
     z, d, n = branch.z, branch.d, branch.n
     count = int(fraction * n)
     width = block_width(n, count)
@@ -147,9 +155,9 @@ def find_steps(branch: Branch, noise: float, doubt: float, move: bool) -> None:
         upper -= 1
     if lower - upper < BLUNT or lower >= n:
         return
-    branch.jump_width = float(branch.z[branch.lowest_at] - branch.z[lower])
+    branch.jump_width = float(branch.z[branch.lowest_at - 1] - branch.z[lower])
     if move:
-        branch.end = branch.lowest_at + 1
+        branch.end = branch.lowest_at
         branch.back = _first(d >= 0.0, lower)
 
 
@@ -157,5 +165,3 @@ def _first(true: np.ndarray, start: int) -> int:
     """First place from `start` on; the length where there is none."""
     found = np.flatnonzero(true[start:])
     return start + int(found[0]) if found.size else len(true)
-
-

@@ -24,7 +24,9 @@ KERNEL_BITS = sum(Flag) & ~(Flag.NOT_COMPUTED | Flag.READ_ERROR | Flag.WORKER_LO
 def choices() -> dict[tuple[str, str], tuple[Any, ...]]:
     """Every setting of a recipe that is a choice; a new one, or a new model, is covered without a word here."""
     found: dict[tuple[str, str], tuple[Any, ...]] = {
-        path: leaf.metadata["choices"] for path, leaf in leaves() if leaf.metadata["choices"] and path[0] != "tip"
+        path: tuple(leaf.metadata["choices"])
+        for path, leaf in leaves()
+        if leaf.metadata["choices"] and path[0] != "tip"
     }
     found["baseline", "order"] = (0, 1)
     return found

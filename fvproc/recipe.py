@@ -166,12 +166,20 @@ class Baseline:
     source: str = _option(
         "each", "each: every branch its own; approach: that of the approach for both", choices=("each", "approach")
     )
+    interference_period: float | None = _option(
+        None, "period in z of optical interference that is taken off each branch; none if not given", unit="m"
+    )
+    drag: str = _option(
+        "none", "none; velocity: a term proportional to the velocity of z is taken off", choices=("none", "velocity")
+    )
 
     def __post_init__(self) -> None:
         _check("baseline", self)
         _in_range("baseline.fraction", self.fraction, 0.01, 0.7, closed=True)
         if self.order not in (0, 1) or isinstance(self.order, bool):
             raise RecipeError(f"baseline.order = {self.order!r}: allowed values are 0 and 1")
+        if self.interference_period is not None:
+            _in_range("baseline.interference_period", self.interference_period, 1e-9, 1e-3, closed=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from fvproc._core.axis cimport MOST_BLOCKS, axis_size, make_axis
+from fvproc._core.background cimport make_waves, remove_background
 from fvproc._core.curve cimport (
     Curve, Peaks, conclude_curve, finish_curve, fitted_branch, pose_curve, seal, survey_curve,
 )
@@ -22,7 +23,10 @@ from fvproc._core.lanes cimport LANES
 from fvproc._core.model cimport travel_at
 from fvproc._core.points cimport fill_up
 from fvproc._core.rows cimport convert_z, fetch_row, is_saturated, is_whole, load_branch
-from fvproc._core.types cimport INVALID_SAMPLES, NO_THICKNESS, SATURATED, Axis, Branch, Raw, Record, Settings
+from fvproc._core.spikes cimport NO_SPIKES, SPIKES_TOO_MANY, bridge_spikes
+from fvproc._core.types cimport (
+    FLOAT32, INVALID_SAMPLES, NO_THICKNESS, POOR_FIT, SATURATED, SPIKES, Axis, Branch, Raw, Record, Settings,
+)
 from fvproc._core cimport types
 
 import numpy as np
@@ -38,6 +42,9 @@ FLAGS = {
     "BRANCHES_DISAGREE": types.BRANCHES_DISAGREE,
     "BEYOND_TIP_SHAPE": types.BEYOND_TIP_SHAPE,
     "DMT_DOUBTFUL": types.DMT_DOUBTFUL,
+    "SPIKES": types.SPIKES,
+    "MULTIPLE_PULL_OFFS": types.MULTIPLE_PULL_OFFS,
+    "BLUNT_PULL_OFF": types.BLUNT_PULL_OFF,
     "JKR_DOUBTFUL": types.JKR_DOUBTFUL,
     "FILM_DOUBTFUL": types.FILM_DOUBTFUL,
     "INVALID_CURVE": types.INVALID_CURVE,
@@ -110,6 +117,8 @@ cdef Settings _settings(object s):
     c.baseline_fraction = s.baseline_fraction
     c.baseline_order = s.baseline_order
     c.baseline_of_approach = s.baseline_of_approach
+    c.interference_period = s.interference_period
+    c.drag = s.drag
     c.contact_method = s.contact_method
     c.contact_threshold = s.contact_threshold
     c.contact_window = s.contact_window
@@ -164,6 +173,8 @@ cdef struct Scratch:
     float* d                        # [curve][branch][sample]
     double* z                       # [curve][branch][sample], where a curve has its own z
     double* axes                    # [curve][branch], their storage
+    float* waves                    # of a branch's background; NULL where the recipe has none
+    float* shared_waves             # of the branches' shared z: approach, retract
 
 
 cdef void _load_branch(
@@ -180,10 +191,11 @@ cdef void _load_branch(
     cdef int slot = 2 * lane + (0 if is_approach else 1)
     cdef double* own = scratch.z + slot * scratch.longest
     cdef bint own_z
-    n = load_branch(
-        deflection, z, shared.z, i, samples, valid, is_approach,
-        scratch.f_approach if is_approach else scratch.f_retract, own, &own_z
-    )
+    cdef float* f = scratch.f_approach if is_approach else scratch.f_retract
+    cdef float* waves
+    cdef double step = 0.0 if deflection.type >= FLOAT32 else 1.0
+    cdef int spikes
+    n = load_branch(deflection, z, shared.z, i, samples, valid, is_approach, f, own, &own_z)
     if n < samples:
         flags[0] |= INVALID_SAMPLES
     if own_z:
@@ -193,6 +205,18 @@ cdef void _load_branch(
         )
     else:
         branch.axis = shared[0]
+    spikes = bridge_spikes(f, n, deflection.scale, step)
+    if spikes != NO_SPIKES:
+        flags[0] |= SPIKES
+        if spikes == SPIKES_TOO_MANY:
+            flags[0] |= POOR_FIT
+    if scratch.waves != NULL:
+        waves = scratch.waves
+        if own_z:
+            make_waves(&branch.axis, settings.interference_period, settings.drag, waves)
+        else:
+            waves = scratch.shared_waves + (0 if is_approach else 3 * scratch.longest)
+        remove_background(&branch.axis, f, waves, step)
     branch.d = scratch.d + slot * scratch.longest
     if is_saturated(deflection, i, samples if is_approach else valid):
         flags[0] |= SATURATED
@@ -258,10 +282,12 @@ cdef class _Prepared:
         cdef Py_ssize_t na = raw.approach.deflection.shape[1], nr = raw.retract.deflection.shape[1]
         cdef Py_ssize_t longest = na if na > nr else nr, slots = 2 * LANES
         cdef double* free_memory
+        cdef bint background
         longest = (longest + 15) // 16 * 16
         self.keep = raw, thickness
         self.curves = raw.approach.deflection.shape[0]
         self.settings = _settings(settings)
+        background = self.settings.interference_period > 0.0 or self.settings.drag
         self.tile.approach_samples = na
         self.tile.retract_samples = nr
         self.tile.approach_d = _raw(raw.approach.deflection, settings.approach_deflection)
@@ -271,7 +297,7 @@ cdef class _Prepared:
         # floats in pairs: f (2), work (1), d (slots); doubles: means, window, z and axes (slots), shared z and axes (2)
         self.memory = <double*>malloc(sizeof(double) * (
             (3 + slots) * longest // 2 + MOST_BLOCKS + 3 * longest + 64
-            + (slots + 2) * (longest + axis_size(longest))
+            + (slots + 2) * (longest + axis_size(longest)) + (9 * longest // 2 if background else 0)
         ))
         self.curve = <Curve*>malloc(LANES * sizeof(Curve))
         self.problems = <Problem*>malloc(2 * sizeof(Problem))
@@ -293,6 +319,12 @@ cdef class _Prepared:
         free_memory += slots * longest
         self.scratch.axes = free_memory
         free_memory += slots * axis_size(longest)
+        self.scratch.waves = NULL
+        self.scratch.shared_waves = NULL
+        if background:
+            self.scratch.waves = <float*>free_memory
+            self.scratch.shared_waves = self.scratch.waves + 3 * longest
+            free_memory += 9 * longest // 2
         self.tile.approach_axis.z = NULL
         self.tile.retract_axis.z = NULL
         # a shared z with marked samples is taken as that of each curve, which then leaves them out
@@ -308,6 +340,16 @@ cdef class _Prepared:
             make_axis(
                 free_memory, nr, self.settings.baseline_fraction, self.settings.baseline_order,
                 free_memory + longest, &self.tile.retract_axis
+            )
+        if background and self.tile.approach_axis.z != NULL:
+            make_waves(
+                &self.tile.approach_axis, self.settings.interference_period, self.settings.drag,
+                self.scratch.shared_waves
+            )
+        if background and self.tile.retract_axis.z != NULL:
+            make_waves(
+                &self.tile.retract_axis, self.settings.interference_period, self.settings.drag,
+                self.scratch.shared_waves + 3 * longest
             )
         self.tile.approach_valid = NULL
         self.tile.retract_valid = NULL

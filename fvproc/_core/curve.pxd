@@ -8,17 +8,17 @@ from libc.math cimport fabs, sqrt
 from fvproc._core.axis cimport make_axis
 from fvproc._core.baseline cimport first_quiet_block, line_of_blocks, measure_noise, take_line
 from fvproc._core.contact cimport detect_contact, first_of_fit
-from fvproc._core.edges cimport SIGNIFICANT, find_edges, smoothed_minimum
+from fvproc._core.edges cimport SIGNIFICANT, find_edges, find_steps, smoothed_minimum
 from fvproc._core.energy cimport adhesion_work, lost_work
 from fvproc._core.fit cimport Problem, Solution
 from fvproc._core.model cimport compliance_power
 from fvproc._core.points cimport conclude, pose, samples_of_fit
 from fvproc._core.sums cimport block_means, first_at_most, subtract_line
 from fvproc._core.types cimport (
-    BASELINE_TILTED, BASELINE_TOO_SHORT, BEYOND_TIP_SHAPE, BRANCHES_DISAGREE, CONTACT_NOT_FOUND,
+    BASELINE_TILTED, BASELINE_TOO_SHORT, BEYOND_TIP_SHAPE, BLUNT_PULL_OFF, BRANCHES_DISAGREE, CONTACT_NOT_FOUND,
     CONTACT_NOT_LEFT, DMT_DOUBTFUL, FEW_POINTS, FIELDS, FILM_DOUBTFUL, INVALID_CURVE, JKR_DOUBTFUL,
-    MODULUS_UNBOUNDED, NO_ADHESION, NO_CONTACT, NO_THICKNESS, NOISE_CORRELATED, NOT_FINITE, PIECEWISE, POOR_FIT,
-    SATURATED, SNAP_IN,
+    MODULUS_UNBOUNDED, MULTIPLE_PULL_OFFS, NO_ADHESION, NO_CONTACT, NO_THICKNESS, NOISE_CORRELATED, NOT_FINITE,
+    PIECEWISE, POOR_FIT, SATURATED, SNAP_IN,
     Branch, ContactFit, Record, Settings,
 )
 from fvproc._core.window cimport fit_window
@@ -82,7 +82,7 @@ cdef inline double reduced_modulus(const Settings* settings, double compliance) 
 
 cdef inline void survey_branch(
     Branch* branch, const Branch* other, const Settings* settings, const float* f, double unit, double quantum,
-    float* work, double* means
+    bint retract, float* work, double* means
 ) noexcept nogil:
     """Baseline, noise and edges of a branch; f: its samples in raw numbers; other: the branch that lends its line.
 
@@ -90,7 +90,7 @@ cdef inline void survey_branch(
     short way, and its line, carried on to the contact, errs by several times the noise of a sample.
     """
     cdef Py_ssize_t far = branch.axis.far, start = far, first = far * branch.axis.width
-    cdef double offset, tilt
+    cdef double offset, tilt, noise, doubt
     cdef float lowest, highest
     block_means(f, branch.axis.blocks, branch.axis.width, unit, work, means)
     line_of_blocks(&branch.axis, means, far, settings.baseline_order, &offset, &tilt)
@@ -110,10 +110,20 @@ cdef inline void survey_branch(
     take_line(branch, f, unit, offset, tilt)
     branch.start = start * branch.axis.width
     find_edges(branch)
-    if branch.start < branch.end:
-        branch.start = branch.end if branch.end < branch.axis.n else branch.axis.n
+    if retract:
+        doubt = 0.0
+        if branch.pulled and (other != NULL or not settings.maximum_likelihood):
+            # the far part's line, carried on to here
+            first = branch.end // branch.axis.width
+            first = first if first < branch.axis.blocks else branch.axis.blocks - 1
+            doubt = 4.0 * branch.noise * sqrt(branch.inflation * branch.axis.tolerance[first])
+        # few samples, and correlated ones, tell less noise than there is
+        noise = branch.noise * sqrt(branch.inflation) * (1.0 + 24.0 / (branch.axis.n - far * branch.axis.width))
+        find_steps(branch, noise, doubt, settings.maximum_likelihood and not settings.adhesion_minimum)
+    if branch.start < branch.back:
+        branch.start = branch.back if branch.back < branch.axis.n else branch.axis.n
     if settings.maximum_likelihood:
-        first = branch.off + 1 if branch.ends else samples_of_fit(branch)
+        first = branch.back + 1 if branch.ends else samples_of_fit(branch)
         if first < branch.start:
             first = branch.start
         if first < branch.axis.n - FEWEST_BASELINE:
@@ -174,10 +184,10 @@ cdef inline void survey_curve(
     ):
         curve.flags |= BASELINE_TOO_SHORT
         return
-    survey_branch(approach, NULL, settings, f_approach, curve.unit_approach, curve.quantum, work, means)
+    survey_branch(approach, NULL, settings, f_approach, curve.unit_approach, curve.quantum, False, work, means)
     survey_branch(
         retract, approach if settings.baseline_of_approach else NULL, settings, f_retract, curve.unit_retract,
-        curve.quantum, work, means
+        curve.quantum, True, work, means
     )
     noise = retract.noise
     top = approach.peak if approach.peak > retract.peak else retract.peak
@@ -198,6 +208,10 @@ cdef inline void survey_curve(
         curve.flags |= BRANCHES_DISAGREE
     if settings.adhesive and not retract.pulled:
         curve.flags |= NO_ADHESION
+    if retract.several:
+        curve.flags |= MULTIPLE_PULL_OFFS
+    if retract.jump_width > 0.0:
+        curve.flags |= BLUNT_PULL_OFF
     record.dissipation = <float>(k * lost_work(approach, retract) * NM * NM)
     record.adhesion_energy = <float>(k * adhesion_work(retract) * NM * NM)
     record.height = <float>(curve.height)

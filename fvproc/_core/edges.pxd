@@ -8,7 +8,9 @@ cdef enum:
     SIGNIFICANT = 5
     FREE = 3            # a sample below may be free
     CARRIED = 3         # for each step beyond the two samples that a line is drawn through
-    DOUBTFUL = 3        # samples at most that may be in contact or free, where the end of contact counts as known
+    # samples
+    DOUBTFUL = 3        # at most that may be in contact or free, where the end of contact counts as known
+    BLUNT = 4           # from three quarters to one quarter of the depth
 
 
 cdef inline void find_edges(Branch* branch) noexcept nogil:
@@ -30,6 +32,8 @@ cdef inline void find_edges(Branch* branch) noexcept nogil:
     branch.end = branch.zero
     branch.pulled = False
     branch.ends = False
+    branch.several = False
+    branch.jump_width = 0.0
     branch.lowest = 0.0
     branch.lowest_at = branch.zero
     if branch.zero >= n:
@@ -47,7 +51,9 @@ cdef inline void find_edges(Branch* branch) noexcept nogil:
         branch.end = first_at_least(branch.d, 0.5 * lowest, branch.lowest_at + 1, n)
         branch.off = branch.end
         branch.holds = z[branch.end - 1]
+        branch.back = branch.end
         return
+    branch.back = branch.end
     i = first_at_most(d, <float>(FREE * branch.noise), branch.peak_at, n)
     if i < branch.peak_at + 3:
         return
@@ -58,9 +64,81 @@ cdef inline void find_edges(Branch* branch) noexcept nogil:
         if d[i - 1] - slope * (z[i - 1] - z[branch.off]) < -(SIGNIFICANT + CARRIED * steps) * branch.noise:
             branch.ends = True
             branch.end = i
+            branch.back = branch.off
             # nothing pulls off before the force is zero
             branch.holds = z[i - 1] - (d[i - 1] / slope if d[i - 1] > 0.0 else 0.0)
             return
+
+
+cdef inline void find_steps(Branch* branch, double noise, double doubt, bint move) noexcept nogil:
+    """Whether the pull-off is one jump: several steps, or a return over several samples.
+
+    A step of several is a rise by 6σ√2 and 0.15 of the depth, before the lowest sample or with a rest of attraction
+    behind it, or attraction of 6σ and 0.1 of the depth again after the force has come back. The contact that bears the
+    load is the one up to the first step: behind it the tip hangs on something else. Where the force comes back over
+    several samples (a tether, a meniscus, a slow detector), half way means nothing: the contact ends before the lowest.
+    noise: its standard deviation, not too small; doubt: nm that the baseline may be off here; move: let end, lowest and
+    back follow, for a fit that asks for them.
+    """
+    cdef const float* d = branch.d
+    cdef Py_ssize_t n = branch.axis.n, i, j, step = -1, back = branch.end, upper, lower
+    cdef double depth = -branch.lowest, rise, level
+    if not branch.pulled or branch.end >= n:
+        return
+    rise = 8.48528137423857 * noise
+    rise = rise if rise > 0.15 * depth else 0.15 * depth
+    level = 6.0 * noise + doubt
+    level = level if level > 0.1 * depth else 0.1 * depth
+    i = branch.zero
+    while i < branch.end:
+        if d[i + 1] - d[i] > rise and d[i] < -level:
+            # behind the lowest sample a rise is the jump itself, unless it stops half way
+            if i < branch.lowest_at or (
+                i + 2 < n and d[i + 1] < -level and d[i + 1] < -0.2 * depth and d[i + 2] - d[i + 1] < rise
+            ):
+                step = i
+            if i >= branch.lowest_at or step >= 0:
+                break
+        i += 1
+    lower = first_at_least(d, 0.0, branch.end, n)
+    if step >= 0:
+        branch.several = True
+        back = lower
+    while lower < n:
+        upper = first_at_most(d, <float>-level, lower, n)
+        if upper >= n:
+            break
+        branch.several = True
+        lower = first_at_least(d, 0.0, upper, n)
+        back = lower
+    if branch.several:
+        if move:
+            branch.back = back
+            if step >= 0:
+                branch.end = step + 1
+                branch.lowest_at = step
+                for j in range(branch.zero, step):
+                    if d[j] < d[branch.lowest_at]:
+                        branch.lowest_at = j
+                branch.lowest = d[branch.lowest_at]
+                branch.off = branch.end
+                branch.holds = branch.axis.z[step]
+        return
+    if depth < 12.0 * noise + 4.0 * doubt:
+        return
+    lower = first_at_least(d, <float>(0.25 * branch.lowest), branch.lowest_at + 1, n)
+    upper = lower - 1   # from behind: noise on the way down is no return
+    while upper > branch.lowest_at and d[upper] > 0.75 * branch.lowest:
+        upper -= 1
+    if lower - upper < BLUNT or lower >= n:
+        return
+    branch.jump_width = branch.axis.z[branch.lowest_at - 1] - branch.axis.z[lower]
+    if move:
+        # the lowest may be the first sample of the return
+        branch.end = branch.lowest_at
+        branch.off = branch.end
+        branch.holds = branch.axis.z[branch.end - 1]
+        branch.back = first_at_least(d, 0.0, lower, n)
 
 
 cdef inline double smoothed_minimum(const Branch* branch) noexcept nogil:

@@ -15,6 +15,11 @@
 
 #if defined(__GNUC__) || defined(__clang__)
 
+/* the compilers make poor code of a minimum, or of a test of a mask, written element by element */
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 #if defined(__AVX512F__)
 #define FVPROC_REGISTER 64
 #elif defined(__AVX2__)
@@ -44,19 +49,43 @@ FVPROC_INLINE fvproc_lanes fvproc_sqrt(fvproc_lanes x) {
     for (int i = 0; i < FVPROC_LANES; i++) y[i] = sqrt(x[i]);
     return y;
 }
-/* the smaller, the larger; y where x is NaN; written so that gcc makes one instruction of each */
+/* the smaller, the larger; y where x is NaN */
 FVPROC_INLINE fvproc_lanes fvproc_smaller(fvproc_lanes x, fvproc_lanes y) {
+#if defined(__AVX512F__)
+    return (fvproc_lanes)_mm512_min_pd((__m512d)x, (__m512d)y);
+#elif defined(__AVX2__)
+    return (fvproc_lanes)_mm256_min_pd((__m256d)x, (__m256d)y);
+#elif defined(__SSE2__)
+    return (fvproc_lanes)_mm_min_pd((__m128d)x, (__m128d)y);
+#else
     for (int i = 0; i < FVPROC_LANES; i++) x[i] = x[i] < y[i] ? x[i] : y[i];
     return x;
+#endif
 }
 FVPROC_INLINE fvproc_lanes fvproc_larger(fvproc_lanes x, fvproc_lanes y) {
+#if defined(__AVX512F__)
+    return (fvproc_lanes)_mm512_max_pd((__m512d)x, (__m512d)y);
+#elif defined(__AVX2__)
+    return (fvproc_lanes)_mm256_max_pd((__m256d)x, (__m256d)y);
+#elif defined(__SSE2__)
+    return (fvproc_lanes)_mm_max_pd((__m128d)x, (__m128d)y);
+#else
     for (int i = 0; i < FVPROC_LANES; i++) x[i] = x[i] > y[i] ? x[i] : y[i];
     return x;
+#endif
 }
 FVPROC_INLINE int fvproc_any(fvproc_mask m) {
+#if defined(__AVX512F__)
+    return _mm512_test_epi64_mask((__m512i)m, (__m512i)m) != 0;
+#elif defined(__AVX2__)
+    return !_mm256_testz_si256((__m256i)m, (__m256i)m);
+#elif defined(__SSE2__)
+    return _mm_movemask_epi8((__m128i)m) != 0;
+#else
     int64_t x = 0;
     for (int i = 0; i < FVPROC_LANES; i++) x |= m[i];
     return x != 0;
+#endif
 }
 
 #define FVPROC_WIDE (FVPROC_REGISTER / 4)
@@ -70,17 +99,41 @@ FVPROC_INLINE fvproc_wide fvproc_wide_splat(float x) {
     return y;
 }
 FVPROC_INLINE fvproc_wide fvproc_wide_smaller(fvproc_wide x, fvproc_wide y) {
+#if defined(__AVX512F__)
+    return (fvproc_wide)_mm512_min_ps((__m512)x, (__m512)y);
+#elif defined(__AVX2__)
+    return (fvproc_wide)_mm256_min_ps((__m256)x, (__m256)y);
+#elif defined(__SSE2__)
+    return (fvproc_wide)_mm_min_ps((__m128)x, (__m128)y);
+#else
     for (int i = 0; i < FVPROC_WIDE; i++) x[i] = x[i] < y[i] ? x[i] : y[i];
     return x;
+#endif
 }
 FVPROC_INLINE fvproc_wide fvproc_wide_larger(fvproc_wide x, fvproc_wide y) {
+#if defined(__AVX512F__)
+    return (fvproc_wide)_mm512_max_ps((__m512)x, (__m512)y);
+#elif defined(__AVX2__)
+    return (fvproc_wide)_mm256_max_ps((__m256)x, (__m256)y);
+#elif defined(__SSE2__)
+    return (fvproc_wide)_mm_max_ps((__m128)x, (__m128)y);
+#else
     for (int i = 0; i < FVPROC_WIDE; i++) x[i] = x[i] > y[i] ? x[i] : y[i];
     return x;
+#endif
 }
 FVPROC_INLINE int fvproc_wide_any(fvproc_wide_mask m) {
+#if defined(__AVX512F__)
+    return _mm512_test_epi32_mask((__m512i)m, (__m512i)m) != 0;
+#elif defined(__AVX2__)
+    return !_mm256_testz_si256((__m256i)m, (__m256i)m);
+#elif defined(__SSE2__)
+    return _mm_movemask_epi8((__m128i)m) != 0;
+#else
     int32_t x = 0;
     for (int i = 0; i < FVPROC_WIDE; i++) x |= m[i];
     return x != 0;
+#endif
 }
 FVPROC_INLINE fvproc_wide fvproc_of_shorts(const int16_t *p) {
     fvproc_shorts s;
@@ -167,6 +220,13 @@ FVPROC_INLINE fvproc_wide fvproc_wide_load(const float *p) {
     return x;
 }
 FVPROC_INLINE void fvproc_wide_store(float *p, fvproc_wide x) { memcpy(p, &x, sizeof x); }
+FVPROC_INLINE fvproc_wide fvproc_wide_magnitude(fvproc_wide x) {
+    fvproc_wide_mask m;
+    memcpy(&m, &x, sizeof m);
+    m = m & 0x7fffffff;
+    memcpy(&x, &m, sizeof x);
+    return x;
+}
 FVPROC_INLINE int fvproc_any_at_most(fvproc_wide x, fvproc_wide y) {
     return fvproc_wide_any(FVPROC_WIDE_TRUE(x <= y));
 }

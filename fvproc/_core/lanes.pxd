@@ -29,6 +29,7 @@ cdef extern from "lanes.h" nogil:
     wide wide_load "fvproc_wide_load"(const float* p)
     void wide_store "fvproc_wide_store"(float* p, wide x)
     wide wide_smaller "fvproc_wide_smaller"(wide x, wide y)
+    wide wide_magnitude "fvproc_wide_magnitude"(wide x)
     wide wide_larger "fvproc_wide_larger"(wide x, wide y)
     bint any_at_most "fvproc_any_at_most"(wide x, wide y)
     bint any_at_least "fvproc_any_at_least"(wide x, wide y)

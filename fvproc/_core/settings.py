@@ -57,6 +57,8 @@ class KernelSettings:
     baseline_fraction: float
     baseline_order: int
     baseline_of_approach: bool
+    interference_period: float
+    drag: bool
     contact_method: int
     contact_threshold: float
     contact_window: float
@@ -129,6 +131,8 @@ def kernel_settings(volume: ForceVolume, recipe: Recipe) -> KernelSettings:
         baseline_fraction=recipe.baseline.fraction,
         baseline_order=recipe.baseline.order,
         baseline_of_approach=recipe.baseline.source == "approach",
+        interference_period=(recipe.baseline.interference_period or 0.0) / _NANOMETRE,
+        drag=recipe.baseline.drag == "velocity",
         contact_method=_CONTACT_METHODS[recipe.contact.method],
         contact_threshold=recipe.contact.threshold,
         contact_window=recipe.contact.window,

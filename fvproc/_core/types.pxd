@@ -15,6 +15,9 @@ cdef enum:
     BRANCHES_DISAGREE = 1 << 7
     BEYOND_TIP_SHAPE = 1 << 8
     DMT_DOUBTFUL = 1 << 9
+    SPIKES = 1 << 10
+    MULTIPLE_PULL_OFFS = 1 << 11
+    BLUNT_PULL_OFF = 1 << 12
     JKR_DOUBTFUL = 1 << 14
     FILM_DOUBTFUL = 1 << 15
     INVALID_CURVE = 1 << 19
@@ -104,6 +107,8 @@ cdef struct Settings:
     double baseline_fraction
     int baseline_order
     bint baseline_of_approach   # the approach's line serves both branches
+    double interference_period  # nm, 0 for none
+    bint drag                   # the baseline has a term in the velocity
     int contact_method          # ContactMethod
     double contact_threshold    # in units of the noise, or of a slope's standard error
     double contact_window       # part of the branch below 1, else samples
@@ -165,6 +170,9 @@ cdef struct Branch:
     bint ends                   # the end of contact is known to lie between samples end − 1 and off
     Py_ssize_t off              # samples [end, off) may be in contact or not
     double holds                # z until which contact lasts at least; it ends between there and z[off]
+    Py_ssize_t back             # the force has come back to the baseline: off, but where it takes several samples
+    bint several                # it came back in more than one step
+    double jump_width           # nm, of a pull-off that takes several samples; 0 of a jump
     Py_ssize_t free             # samples [free, n) are free of contact; their sums: 1, ζ, ζ², d, ζd, d²
     double[6] free_sums
 

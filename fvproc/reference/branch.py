@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,9 @@ class Branch:
     ends: bool = False
     off: int = 0
     holds: float = 0.0
+    back: int = 0
+    several: bool = False
+    jump_width: float = 0.0
 
     @property
     def n(self) -> int:
@@ -51,6 +55,9 @@ class Branch:
     def zeta(self) -> np.ndarray:
         """z from the middle of the far part."""
         return self.z - self.centre
+
+
+FindSteps = Callable[[Branch, float, float, bool], None]
 
 
 def load_branch(raw: RawBranch, curve: int, d_of: Conversion, z_of: Conversion, reverse: bool) -> Branch:
@@ -103,7 +110,9 @@ def block_width(n: int, far: int) -> int:
     return width
 
 
-def survey(branch: Branch, lender: Branch | None, settings: KernelSettings, quantum: float) -> None:
+def survey(
+    branch: Branch, lender: Branch | None, settings: KernelSettings, quantum: float, steps: FindSteps | None = None
+) -> None:
     """Baseline, noise and edges; see `survey_branch` in `_core/curve.pxd`."""
     count = int(settings.baseline_fraction * branch.n)
     branch.width = block_width(branch.n, count)
@@ -128,24 +137,36 @@ def survey(branch: Branch, lender: Branch | None, settings: KernelSettings, quan
     branch.d = raw - (offset + tilt * branch.zeta)
     branch.start = start * branch.width
     find_edges(branch)
-    branch.start = max(branch.start, min(branch.end, branch.n))
+    if steps is not None:
+        doubt = 0.0
+        if branch.pulled and (lender is not None or not settings.maximum_likelihood):
+            variance = line_variance(branch, places, order)[min(branch.end // branch.width, blocks - 1)]
+            doubt = 4.0 * branch.noise * math.sqrt(branch.inflation * variance)
+        noise = branch.noise * math.sqrt(branch.inflation) * (1.0 + 24.0 / (branch.n - far * branch.width))
+        steps(branch, noise, doubt, settings.maximum_likelihood and not settings.adhesion_minimum)
+    branch.start = max(branch.start, min(branch.back, branch.n))
     if settings.maximum_likelihood:
-        first = max(branch.off + 1 if branch.ends else samples_of_fit(branch), branch.start)
+        first = max(branch.back + 1 if branch.ends else samples_of_fit(branch), branch.start)
         if first < branch.n - FEWEST_BASELINE:
             measure_noise(branch, first, order, quantum)
 
 
 def first_quiet_block(branch: Branch, places: np.ndarray, rest: np.ndarray, order: int) -> int:
     """First block from which on all lie on the far part's line within four of their standard errors."""
+    off = rest**2 > 16.0 * branch.noise**2 * branch.inflation * line_variance(branch, places, order)
+    bad = np.flatnonzero(off[: branch.far])
+    return int(bad[-1]) + 1 if bad.size else 0
+
+
+def line_variance(branch: Branch, places: np.ndarray, order: int) -> np.ndarray:
+    """Variance of the means of blocks about the line through the far ones, in units of a sample's."""
     far = places[branch.far :]
     at = places - far.mean()
     spread = float(np.sum((far - far.mean()) ** 2))
-    tolerance = (1.0 + 1.0 / len(far)) / branch.width
+    tolerance = np.full(len(places), (1.0 + 1.0 / len(far)) / branch.width)
     if order > 0 and spread > 0:
         tolerance = tolerance + at**2 / (spread * branch.width)
-    off = rest**2 > 16.0 * branch.noise**2 * branch.inflation * tolerance
-    bad = np.flatnonzero(off[: branch.far])
-    return int(bad[-1]) + 1 if bad.size else 0
+    return tolerance
 
 
 def measure_noise(branch: Branch, start: int, order: int, quantum: float) -> None:
@@ -179,7 +200,7 @@ def find_edges(branch: Branch) -> None:
     branch.peak = float(d[branch.peak_at])
     below = np.flatnonzero(d[branch.peak_at :] <= 0.0)
     branch.zero = branch.peak_at + int(below[0]) if below.size else n
-    branch.end, branch.pulled, branch.ends = branch.zero, False, False
+    branch.end, branch.back, branch.pulled, branch.ends = branch.zero, branch.zero, False, False
     branch.lowest, branch.lowest_at = 0.0, branch.zero
     if branch.zero == n:
         return
@@ -188,7 +209,7 @@ def find_edges(branch: Branch) -> None:
     branch.pulled = branch.lowest < -SIGNIFICANT * branch.noise
     if branch.pulled:
         back = np.flatnonzero(d[branch.lowest_at + 1 :] >= 0.5 * branch.lowest)
-        branch.end = branch.off = branch.lowest_at + 1 + int(back[0]) if back.size else n
+        branch.end = branch.off = branch.back = branch.lowest_at + 1 + int(back[0]) if back.size else n
         branch.ends, branch.holds = True, float(branch.z[branch.end - 1])
         return
     # samples far apart may all miss the pull-off: would the force, had contact gone on, stand out at one of the next?
@@ -201,7 +222,7 @@ def find_edges(branch: Branch) -> None:
     for off in range(i, min(i + 3, n)):
         steps = (z[i - 1] - z[off]) / (z[i - 2] - z[i - 1])
         if d[i - 1] - slope * (z[i - 1] - z[off]) < -(SIGNIFICANT + 3 * steps) * branch.noise:
-            branch.ends, branch.end, branch.off = True, i, off
+            branch.ends, branch.end, branch.off, branch.back = True, i, off, off
             branch.holds = float(z[i - 1] - max(d[i - 1], 0.0) / slope)
             return
 

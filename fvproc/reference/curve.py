@@ -10,6 +10,7 @@ import numpy as np
 from fvproc._core.settings import KernelSettings
 from fvproc.quantities import QUANTITIES, RECORD, Flag
 from fvproc.reference.approach import PIECEWISE, detect_contact, first_of_fit
+from fvproc.reference.artefacts import bridge_spikes, find_steps, without_background
 from fvproc.reference.branch import (
     Branch,
     adhesion_work,
@@ -64,12 +65,21 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings, thickness: flo
             row = row[: branch_raw.valid_length[curve]]
         if saturated(row, conversion.invalid):
             flags |= Flag.SATURATED
+    for branch, branch_raw, conversion in (
+        (approach, raw.approach, s.approach_deflection),
+        (retract, raw.retract, s.retract_deflection),
+    ):
+        step = abs(conversion.scale) if branch_raw.deflection.dtype.kind == "i" else 0.0
+        branch.d, spikes, too_many = bridge_spikes(branch.d, step)
+        flags |= (Flag.SPIKES if spikes else Flag(0)) | (Flag.POOR_FIT if too_many else Flag(0))
+        if s.interference_period > 0 or s.drag:
+            branch.d = without_background(branch, s.baseline_fraction, s.interference_period, s.drag, step)
     if approach.n < 32 or retract.n < 32:
         return _sealed(values, flags | Flag.INVALID_CURVE)
     if min(int(s.baseline_fraction * b.n) for b in (approach, retract)) < 8:
         return _sealed(values, flags | Flag.BASELINE_TOO_SHORT)
     survey(approach, None, s, quantum)
-    survey(retract, approach if s.baseline_of_approach else None, s, quantum)
+    survey(retract, approach if s.baseline_of_approach else None, s, quantum, find_steps)
     noise, top = retract.noise, max(approach.peak, retract.peak)
     values["baseline_noise"], values["peak_force"] = k * noise * _NM, k * top * _NM
     if approach.correlated or retract.correlated:
@@ -83,6 +93,10 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings, thickness: flo
         flags |= Flag.BRANCHES_DISAGREE
     if s.adhesive and not retract.pulled:
         flags |= Flag.NO_ADHESION
+    if retract.several:
+        flags |= Flag.MULTIPLE_PULL_OFFS
+    if retract.jump_width > 0:
+        flags |= Flag.BLUNT_PULL_OFF
     values["dissipation"] = k * lost_work(approach, retract) * _NM**2
     values["adhesion_energy"] = k * adhesion_work(retract) * _NM**2
     height = float(raw.height[curve]) if raw.height is not None else math.nan

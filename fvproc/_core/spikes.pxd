@@ -1,0 +1,180 @@
+# Single samples far off their neighbours (spikes): found and bridged in raw numbers, before the baseline.
+
+from libc.math cimport fabs
+
+from fvproc._core.lanes cimport (
+    WIDE, any_at_least, wide, wide_larger, wide_load, wide_magnitude, wide_splat, wide_store,
+)
+from fvproc._core.sums cimport PARTS, combined
+
+cdef enum:
+    WIDEST = 3          # samples of a spike
+    BEFORE = 8          # samples before a pull-off among which there is repulsion
+    SHARE = 64          # at most one sample in this many is bridged
+    NO_SPIKES = 0
+    SPIKES_BRIDGED = 1
+    SPIKES_TOO_MANY = 2
+
+
+cdef inline float bend(const float* f, Py_ssize_t i) noexcept nogil:
+    """How far sample i lies off those two places away, twice, less twice what those differ by.
+
+    Zero or less on a straight line, at its kinks and at its jumps.
+    """
+    cdef float second = (f[i] - f[i - 2]) + (f[i] - f[i + 2]), both = f[i + 2] - f[i - 2]
+    second = second if second > 0.0 else -second
+    both = both if both > 0.0 else -both
+    return second - (both + both)
+
+
+cdef inline Py_ssize_t next_bend(const float* f, Py_ssize_t i, Py_ssize_t stop, float limit) noexcept nogil:
+    """The first sample from i on whose bend is at least the limit; stop where there is none."""
+    cdef wide x, both, level = wide_splat(limit)
+    while i + WIDE <= stop:
+        x = wide_load(f + i)
+        both = wide_magnitude(wide_load(f + i + 2) - wide_load(f + i - 2))
+        if any_at_least(wide_magnitude((x - wide_load(f + i - 2)) + (x - wide_load(f + i + 2))) - (both + both), level):
+            break
+        i += WIDE
+    while i < stop and not bend(f, i) >= limit:
+        i += 1
+    return i
+
+
+cdef inline double spike_limit(const float* f, Py_ssize_t n, double step, float* greatest) noexcept nogil:
+    """Eight times the mean |second difference| over two samples, and the greatest bend; n >= 32.
+
+    `step` is a raw number's own step (1 for integers, 0 for real numbers): a flicker of the converter on a branch
+    that is otherwise still is no spike, nor is what is less than a thousandth of the branch's range.
+    """
+    cdef float[16] s
+    cdef float[16] most
+    cdef wide x, low, high, top = wide_splat(0.0)
+    cdef Py_ssize_t i = 2, whole = 2 + (n - 4) // PARTS * PARTS
+    cdef float second
+    cdef int k
+    for k in range(PARTS):
+        s[k] = 0.0
+    while i < whole:
+        k = 0
+        while k < PARTS:
+            x = wide_load(f + i + k)
+            low = wide_load(f + i + k - 2)
+            high = wide_load(f + i + k + 2)
+            x = wide_magnitude((x - low) + (x - high))
+            high = wide_magnitude(high - low)
+            wide_store(s + k, wide_load(s + k) + x)
+            top = wide_larger(x - (high + high), top)
+            k += WIDE
+        i += PARTS
+    wide_store(most, top)
+    for i in range(whole, n - 2):
+        second = (f[i] - f[i - 2]) + (f[i] - f[i + 2])
+        s[i - whole] += second if second > 0.0 else -second
+        second = bend(f, i)
+        most[0] = second if second > most[0] else most[0]
+    for k in range(1, WIDE):
+        most[0] = most[k] if most[k] > most[0] else most[0]
+    greatest[0] = most[0]
+    return 8.0 * combined(s) / (n - 4) + 4.0 * step + fabs(<double>f[0] - f[n - 1]) / 1024.0
+
+
+cdef inline bint is_pull_off(
+    const float* f, Py_ssize_t first, Py_ssize_t last, Py_ssize_t n, double toward, double limit
+) noexcept nogil:
+    """Whether samples [first, last] toward the attractive side are the end of contact: force before, rest behind.
+
+    And nothing behind in the next quarter of the branch that pulls farther than they do: contact would go on there.
+
+    A stiff contact passes from repulsion through its pull-off (or snap-in) to the baseline in a few samples. toward:
+    the sign of a raw number's change under attraction.
+    """
+    cdef double highest = -1e300, rest = 0.0, value, farther
+    cdef Py_ssize_t i, begin = first - BEFORE if first > BEFORE else 0, stop = last + 4 if last + 4 < n else n
+    for i in range(last + 1, stop):
+        rest += f[i]
+    rest /= stop - last - 1
+    for i in range(last + 1, stop):
+        if fabs(f[i] - rest) > limit:
+            return False
+    farther = (f[first] - rest) * toward
+    farther = farther if farther > limit else limit
+    for i in range(last + 1, last + n // 4 if last + n // 4 < n else n):
+        if (f[i] - rest) * toward > farther:
+            return False
+    for i in range(begin, first):
+        value = (rest - f[i]) * toward
+        highest = value if value > highest else highest
+    return highest > limit
+
+
+cdef inline bint is_spike(
+    const float* f, Py_ssize_t first, Py_ssize_t last, double limit, double* sign
+) noexcept nogil:
+    """Whether samples [first, last] lie off the line between their neighbours, all to one side.
+
+    Farther than the neighbours lie apart, and than the samples beyond these lie off the line: the tip of a V is none.
+    """
+    cdef double before = f[first - 1], slope = (f[last + 1] - before) / (last + 2 - first), least = 1e300, off, way = 0.0
+    cdef Py_ssize_t i
+    for i in range(first, last + 1):
+        off = f[i] - (before + slope * (i + 1 - first))
+        if i == first:
+            way = 1.0 if off > 0.0 else -1.0
+        least = off * way if off * way < least else least
+    sign[0] = way
+    before = fabs(f[last + 1] - before)
+    off = fabs(f[first - 1] - f[first - 2] - slope)
+    before = off if off > before else before
+    off = fabs(f[last + 2] - f[last + 1] - slope)
+    before = off if off > before else before
+    return least > limit and least > 2.0 * before
+
+
+cdef inline int bridge_spikes(float* f, Py_ssize_t n, double unit, double step) noexcept nogil:
+    """Put the line between its neighbours in the place of every spike of up to three samples.
+
+    f: samples in raw numbers, surface order; unit: nm per raw number, of which the sign matters. The two samples at
+    either end are not looked at. Where more than one sample in 64 would go, all stay as they are.
+    """
+    cdef float greatest
+    cdef double limit, off, sign, slope, toward = -1.0 if unit > 0.0 else 1.0
+    cdef Py_ssize_t i = 2, j, width, first, last, count = 0, found = 0
+    cdef Py_ssize_t[32] firsts
+    cdef Py_ssize_t[32] lasts
+    if n < 32:
+        return NO_SPIKES
+    limit = spike_limit(f, n, step, &greatest)
+    if not greatest >= <float>limit:
+        return NO_SPIKES
+    off = limit / 3.0
+    while True:
+        i = next_bend(f, i, n - 2, <float>limit)
+        if i >= n - 2:
+            break
+        last = i
+        for j in range(WIDEST * WIDEST):
+            width = 1 + j // WIDEST
+            first = i - j % WIDEST
+            if j % WIDEST >= width or first < 2 or first + width > n - 2:
+                continue
+            if not is_spike(f, first, first + width - 1, off, &sign):
+                continue
+            last = first + width - 1
+            if sign == toward and is_pull_off(f, first, last, n, toward, off):
+                break
+            count += width
+            if count * SHARE > n or found == 32:
+                return SPIKES_TOO_MANY
+            firsts[found] = first
+            lasts[found] = last
+            found += 1
+            break
+        i = last + 1
+    for j in range(found):
+        first = firsts[j]
+        last = lasts[j]
+        slope = (f[last + 1] - f[first - 1]) / <double>(last + 2 - first)
+        for i in range(first, last + 1):
+            f[i] = <float>(f[first - 1] + slope * (i + 1 - first))
+    return SPIKES_BRIDGED if found else NO_SPIKES

@@ -1,0 +1,174 @@
+"""Artefacts of real curves: each is flagged or taken off, by kernel and twin alike, and ordinary curves are not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import artefacts
+import numpy as np
+import pytest
+from simulated import CASES, Case, measure
+
+from fvproc import _core, reference
+from fvproc.errors import RecipeError
+from fvproc.quantities import Flag
+from fvproc.recipe import Recipe
+
+SOFT = Case(45e6, 0.4, 30e-9, 5e-9, 1e-9, 150e-9)
+LONG = Case(45e6, 0.4, 30e-9, 5e-9, 1e-9, 1e-6)
+FITS = {"kernel": _core.fit_tile, "reference": reference.fit_tile}
+
+
+def flagged(records, flag):
+    return (records["flags"] & np.uint32(flag)) != 0
+
+
+def bias(measured, records):
+    return np.median(records["modulus"]) / measured.sample.modulus[0] - 1.0
+
+
+@pytest.fixture(params=FITS.values(), ids=FITS.keys())
+def fit(request):
+    return request.param
+
+
+# ---- spikes
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("height", [-3.0, 3.0])
+@pytest.mark.parametrize("where", [20, 120, 200])
+def test_a_spike_is_bridged_and_flagged(fit, where, height, width):
+    clean, spoilt = measure(SOFT, curves=4), measure(SOFT, curves=4)
+    artefacts.add(spoilt, "retract", np.arange(where, where + width), height)
+    expected, records = fit(clean.raw, clean.settings), fit(spoilt.raw, spoilt.settings)
+    assert not flagged(expected, Flag.SPIKES).any() and flagged(records, Flag.SPIKES).all()
+    for name in ("modulus", "adhesion", "baseline_noise", "dissipation"):
+        np.testing.assert_allclose(records[name], expected[name], rtol=0.05)
+
+
+def test_more_spikes_than_one_sample_in_64_stay(fit):
+    measured = measure(SOFT, curves=2)
+    artefacts.add(measured, "retract", np.arange(100, 250, 20), 3.0)
+    records = fit(measured.raw, measured.settings)
+    assert flagged(records, Flag.SPIKES).all() and flagged(records, Flag.POOR_FIT).all()
+    assert np.all(records["baseline_noise"] > 0.4 * 0.2e-9), "the samples are as they were"
+
+
+def test_a_stiff_pull_off_of_one_sample_is_no_spike(fit):
+    measured = measure(CASES["70 GPa"], curves=20, samples=128, drive="linear", sigma=5e-12)
+    assert not flagged(fit(measured.raw, measured.settings), Flag.SPIKES).any()
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+@pytest.mark.parametrize("sigma", [0.0, 1e-13, 1e-12])
+def test_a_quiet_converter_makes_no_spikes(sigma, dtype):
+    for case in CASES.values():
+        measured = measure(case, curves=50, sigma=sigma, dtype=dtype)
+        assert not flagged(_core.fit_tile(measured.raw, measured.settings), Flag.SPIKES).any()
+
+
+# ---- pull-offs
+
+
+def test_a_tether_ends_the_contact_at_the_first_step(fit):
+    measured = measure(SOFT, curves=8)
+    artefacts.tether(measured, 1.3, 12)
+    records = fit(measured.raw, measured.settings)
+    assert flagged(records, Flag.MULTIPLE_PULL_OFFS).all()
+    assert np.all(np.abs(records["modulus"] - 45e6) < 4.5 * records["modulus_std"])
+    # without the flag's part in it the contact would go on over the tether
+    blind = replace(measured.settings, adhesion_minimum=True)
+    assert abs(bias(measured, fit(measured.raw, blind))) > 3.0 * abs(bias(measured, records))
+
+
+def test_attraction_again_is_a_second_pull_off(fit):
+    measured = measure(SOFT, curves=8)
+    artefacts.tether(measured, 1.0, 6, gap=20)
+    records = fit(measured.raw, measured.settings)
+    assert flagged(records, Flag.MULTIPLE_PULL_OFFS).all()
+    assert np.all(np.abs(records["modulus"] - 45e6) < 4.5 * records["modulus_std"])
+
+
+def test_a_blunt_pull_off_is_flagged_and_loosened(fit):
+    measured = measure(SOFT, curves=8, samples=512)
+    artefacts.blunt(measured, 14)
+    records = fit(measured.raw, measured.settings)
+    assert flagged(records, Flag.BLUNT_PULL_OFF).all()
+    assert not flagged(records, Flag.MULTIPLE_PULL_OFFS | Flag.SPIKES).any()
+    assert np.all(np.abs(records["modulus"] - 45e6) < 4.5 * records["modulus_std"])
+    blind = replace(measured.settings, adhesion_minimum=True)
+    assert abs(bias(measured, fit(measured.raw, blind))) > 2.0 * abs(bias(measured, records))
+
+
+def test_no_pull_off_at_all(fit):
+    measured = measure(replace(SOFT, adhesion=0.0), curves=8)
+    records = fit(measured.raw, measured.settings)
+    assert flagged(records, Flag.NO_ADHESION).all()
+    assert not flagged(records, Flag.MULTIPLE_PULL_OFFS | Flag.BLUNT_PULL_OFF).any()
+
+
+@pytest.mark.parametrize("method", ["ml", "qnm"])
+@pytest.mark.parametrize("sigma", [2e-11, 1e-10])
+@pytest.mark.parametrize("name", CASES)
+def test_ordinary_curves_are_not_flagged(name, sigma, method):
+    for drive in ("sine", "linear"):
+        measured = measure(CASES[name], curves=500, sigma=sigma, drive=drive, seed=7, fit={"method": method})
+        records = _core.fit_tile(measured.raw, measured.settings)
+        wrong = flagged(records, Flag.SPIKES | Flag.MULTIPLE_PULL_OFFS | Flag.BLUNT_PULL_OFF)
+        assert wrong.sum() <= 1, [str(Flag(int(f))) for f in records["flags"][wrong]]
+
+
+# ---- interference and drag
+
+
+@pytest.mark.parametrize("drive", ["sine", "linear"])
+def test_interference_is_taken_off(fit, drive):
+    bare = measure(LONG, curves=8, samples=1024, drive=drive)
+    spoilt = {"samples": 1024, "drive": drive, "curves": 8, "offset": 3e-9}
+    without = measure(LONG, **spoilt)
+    mended = measure(LONG, **spoilt, baseline={"interference_period": 350e-9})
+    for measured in (without, mended):
+        artefacts.interference(measured, 2.0, 350e-9)
+    least = abs(bias(bare, fit(bare.raw, bare.settings)))
+    assert abs(bias(mended, fit(mended.raw, mended.settings))) < 0.01 + least
+    wrong = fit(without.raw, without.settings)
+    assert np.isnan(wrong["modulus"]).all() or abs(bias(without, wrong)) > 0.03
+
+
+def test_drag_is_taken_off(fit):
+    bare = measure(LONG, curves=8, samples=1024)
+    spoilt = {"samples": 1024, "curves": 8, "offset": 3e-9}
+    without = measure(LONG, **spoilt)
+    mended = measure(LONG, **spoilt, baseline={"drag": "velocity"})
+    for measured in (without, mended):
+        artefacts.drag(measured, 3.0)
+    least = abs(bias(bare, fit(bare.raw, bare.settings)))
+    assert abs(bias(mended, fit(mended.raw, mended.settings))) < 0.01 + least
+    wrong = fit(without.raw, without.settings)
+    assert np.isnan(wrong["modulus"]).all() or abs(bias(without, wrong)) > 0.03
+
+
+def test_drag_of_a_linear_drive_is_an_offset(fit):
+    plain = measure(SOFT, curves=4, drive="linear")
+    mended = measure(SOFT, curves=4, drive="linear", baseline={"drag": "velocity"})
+    np.testing.assert_allclose(
+        fit(mended.raw, mended.settings)["modulus"], fit(plain.raw, plain.settings)["modulus"], rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    ("baseline", "message"),
+    [
+        ({"interference_period": 0.0}, r"baseline\.interference_period = 0\.0"),
+        ({"interference_period": "350 V"}, r"baseline\.interference_period"),
+        ({"drag": True}, r"baseline\.drag = True: choose from none, velocity"),
+    ],
+)
+def test_what_a_recipe_refuses(baseline, message):
+    with pytest.raises(RecipeError, match=message):
+        Recipe.from_dict({"baseline": baseline})
+
+
+def test_a_period_with_its_unit():
+    assert Recipe.from_dict({"baseline": {"interference_period": "320nm"}}).baseline.interference_period == 320e-9

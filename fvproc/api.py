@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ def open(
     spring_constant: float | None = None,
     deflection_sensitivity: float | None = None,
     z_sensitivity: float | None = None,
+    rel_std: Mapping[str, float] | None = None,
 ) -> ForceVolume:
     """Open a file of force-distance curves; headers are read, curves stay on disk.
 
@@ -39,6 +40,9 @@ def open(
         A curves file (HDF5) or a Bruker NanoScope file, or what a plug-in reads.
     spring_constant, deflection_sensitivity, z_sensitivity : float, optional
         Go before the file's values; in N/m, m/V, m/V.
+    rel_std : mapping of str to float, optional
+        Relative standard uncertainties, ``{"spring_constant": 0.1, …}``: of spring_constant, deflection_sensitivity,
+        tip_radius, tip_half_angle, poisson_ratio; go before the file's. See docs/uncertainty.md.
 
     Returns
     -------
@@ -50,16 +54,17 @@ def open(
     FileFormatError
         If the file is unknown, truncated or contradicts itself.
     CalibrationError
-        If an override is not finite and positive.
+        If an override is not finite and positive, or an uncertainty not in 0 … 1.
     """
     from fvproc import readers
 
-    return readers.open_volume(
+    volume = readers.open_volume(
         path,
         spring_constant=spring_constant,
         deflection_sensitivity=deflection_sensitivity,
         z_sensitivity=z_sensitivity,
     )
+    return replace(volume, rel_std={**volume.rel_std, **rel_std}) if rel_std else volume
 
 
 def process(
@@ -104,7 +109,7 @@ def process(
     CalibrationError, RecipeError, OutputError, FileFormatError
         Before work starts, if something is missing or refused.
     """
-    from fvproc import provenance, readers, schedule, writers
+    from fvproc import provenance, readers, schedule, systematic, writers
     from fvproc.engine import KERNEL_VERSION
 
     if not isinstance(volume, ForceVolume):
@@ -133,6 +138,7 @@ def process(
         progress=progress or None,
     )
     maps.provenance = provenance.describe(volume, recipe, kernel_version=KERNEL_VERSION, flag_counts=maps.flag_counts())
+    maps.provenance["systematic"] = provenance.plain(systematic.described(volume, recipe, maps))
     maps.provenance["failures"] = [_told(failure) for failure in failures]
     curve = None
     if any(_pictured(path) for path in outputs):
@@ -233,7 +239,7 @@ def process_many(
     threads: int | None = None,
     overwrite: bool = False,
     progress: bool = False,
-    calibration: dict[str, float | None] | None = None,
+    calibration: dict[str, Any] | None = None,
 ) -> list[Result]:
     """Process many files; one that fails does not stop the rest.
 
@@ -250,7 +256,7 @@ def process_many(
     client, threads, overwrite, progress
         As for `process`.
     calibration : dict, optional
-        Overrides for `open`.
+        Keywords of `open`.
 
     Returns
     -------

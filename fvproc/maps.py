@@ -101,10 +101,14 @@ class ParameterMaps:
         import xarray
 
         y, x = self.coordinates()
-        variables: dict[str, Any] = {
-            name: (("y", "x"), self[name], {"units": quantity.unit, "long_name": quantity.label})
-            for name, quantity in QUANTITIES.items()
-        }
+        systematic = self.provenance.get("systematic", {}).get("quantities", {})
+        variables: dict[str, Any] = {}
+        for name, quantity in QUANTITIES.items():
+            attributes: dict[str, Any] = {"units": quantity.unit, "long_name": quantity.label}
+            if name in systematic:
+                attributes["systematic_rel_std"] = systematic[name]["rel_std"]
+                attributes["systematic_unknown"] = " ".join(systematic[name]["unknown"])
+            variables[name] = (("y", "x"), self[name], attributes)
         masks = list(FLAG_MEANINGS)
         variables["flags"] = (
             ("y", "x"),

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fvproc.errors import RecipeError
+from fvproc.errors import CalibrationError, RecipeError
 from fvproc.recipe import Recipe, leaves, merged, parse_quantity, read_settings
-from fvproc.volume import CALIBRATION_FIELDS, ForceVolume
+from fvproc.volume import CALIBRATION_FIELDS, UNCERTAIN, ForceVolume
 
 VENDOR = "nanoscope"
 
@@ -42,13 +42,27 @@ def _add_calibration(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("calibration", "goes before what the file says")
     for name, (option, unit) in CALIBRATION_FIELDS.items():
         group.add_argument(option, dest=f"calibration:{name}", metavar="X", help=f"in {unit}, or with a unit")
+    group.add_argument(
+        "--rel-std",
+        action="append",
+        default=[],
+        metavar="NAME=X",
+        help=f"relative standard uncertainty, such as spring_constant=10%%; of {', '.join(UNCERTAIN)}",
+    )
 
 
-def calibration(options: argparse.Namespace) -> dict[str, float | None]:
-    values: dict[str, float | None] = {}
+def calibration(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the keywords of `fvproc.open` that the command line gives."""
+    values: dict[str, Any] = {}
     for name, (option, unit) in CALIBRATION_FIELDS.items():
         text = getattr(options, f"calibration:{name}", None)
         values[name] = None if text is None else parse_quantity(text, unit, option)
+    values["rel_std"] = {}
+    for text in options.rel_std:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise CalibrationError(f"--rel-std {text!r}: expected NAME=X, such as spring_constant=10%")
+        values["rel_std"][name.strip()] = parse_quantity(value.strip(), "", f"--rel-std {name.strip()}")
     return values
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,7 +14,7 @@ import numpy as np
 from fvproc import provenance
 from fvproc.maps import ParameterMaps
 from fvproc.quantities import FATAL_BITS, FLAG_MEANINGS, QUANTITIES, Flag, readable
-from fvproc.volume import CALIBRATION_FIELDS, ForceVolume, Tile
+from fvproc.volume import CALIBRATION_FIELDS, UNCERTAIN, ForceVolume, Tile
 
 _BAR_EVERY = 0.1
 _LINE_EVERY = 10.0
@@ -102,7 +102,8 @@ _SUMMARISED = ("modulus", "adhesion", "deformation", "indentation", "dissipation
 
 def summary(maps: ParameterMaps, path: Path, outputs: Sequence[Path], seconds: float) -> dict[str, Any]:
     """Return what a run came to, ready for JSON: SI units, medians over the curves that have a value."""
-    medians = {}
+    medians: dict[str, dict[str, Any]] = {}
+    systematic = maps.provenance.get("systematic", {}).get("quantities", {})
     for name in _SUMMARISED:
         values = maps[name]
         values = values[np.isfinite(values)].astype(float)
@@ -113,6 +114,8 @@ def summary(maps: ParameterMaps, path: Path, outputs: Sequence[Path], seconds: f
         std = f"{name}_std"
         if std in QUANTITIES:
             medians[name]["median_std"] = float(np.nanmedian(maps[std]))
+        if name in systematic:
+            medians[name]["systematic"] = systematic[name]
     return {
         "input": str(path),
         "outputs": [str(output) for output in outputs],
@@ -141,11 +144,30 @@ def summary_text(result: dict[str, Any]) -> str:
             f"  {label:<18} {entry['median'] * factor:.4g}{error} {unit}"
             f"   (half of the curves from {low * factor:.4g} to {high * factor:.4g})"
         )
+    lines += systematic_text({name: m["systematic"] for name, m in result["medians"].items() if "systematic" in m})
     for name, count in result["flags"].items():
         kind = "no value" if Flag[name.upper()] & FATAL_BITS else "warning"
         lines.append(f"  {kind:<9} {count:>9,} curves: {FLAG_MEANINGS[Flag[name.upper()]]} ({name})")
     lines += [f"  -> {output}" for output in result["outputs"]]
     return "\n".join(lines)
+
+
+def systematic_text(quantities: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a line for each quantity whose systematic uncertainty is known, and one that names what is not known."""
+    lines, unknown = [], []
+    for name, error in quantities.items():
+        unknown += [source for source in error["unknown"] if source not in unknown]
+        parts = ", ".join(f"{source.replace('_', ' ')} {part:.2g}" for source, part in _percent(error["parts"]))
+        if parts:
+            lines.append(f"  {QUANTITIES[name].label:<18} ± {100 * error['rel_std']:.2g} % systematic ({parts})")
+    if unknown:
+        names = ", ".join(source.replace("_", " ") for source in unknown)
+        lines.append(f"  systematic uncertainty unknown: {names} (--rel-std NAME=X tells it)")
+    return lines
+
+
+def _percent(parts: Mapping[str, float]) -> list[tuple[str, float]]:
+    return [(source, 100.0 * part) for source, part in parts.items()]
 
 
 def _name(flag: Flag) -> str:
@@ -196,8 +218,37 @@ def describe(volume: ForceVolume) -> dict[str, Any]:
         "vendor_recipe": provenance.plain(volume.vendor_recipe),
         "header": provenance.plain(volume.header),
         "missing": missing,
+        "rel_std": {name: volume.relative_std(name) for name in UNCERTAIN},
         "warnings": list(volume.warnings),
     }
+
+
+def describe_maps(maps: ParameterMaps, path: Path) -> dict[str, Any]:
+    """Return what an output of a run holds, ready for JSON: the summary, and how it was made."""
+    made = maps.provenance
+    told = summary(maps, path, [], 0.0)
+    kept = {name: told[name] for name in ("curves", "valued", "medians", "flags", "failed_tiles")}
+    keys = ("program", "version", "kernel_version", "date", "recipe_digest", "input", "calibration", "systematic")
+    return {"path": str(path), "format": "maps of fvproc", **kept, **{key: made.get(key) for key in keys}}
+
+
+def maps_text(described: dict[str, Any]) -> str:
+    """Return the description of an output for a terminal."""
+    source = described["input"] or {}
+    lines = [
+        f"{described['path']}",
+        f"  maps of {described['curves']:,} curves, {described['valued']:,} with a modulus, by {described['program']}"
+        f" {described['version']}, {described['date']}",
+        f"  from {source.get('name')} ({source.get('format')}), recipe {str(described['recipe_digest'])[:12]}…",
+    ]
+    for name, entry in described["medians"].items():
+        factor, unit = readable(entry["unit"], np.array([entry["median"]]))
+        lines.append(f"  {QUANTITIES[name].label:<18} {entry['median'] * factor:.4g} {unit}, the median")
+    errors = (described["systematic"] or {}).get("quantities", {})
+    lines += systematic_text({name: errors[name] for name in _SUMMARISED if name in errors})
+    for name, count in described["flags"].items():
+        lines.append(f"  {count:>9,} curves: {FLAG_MEANINGS[Flag[name.upper()]]} ({name})")
+    return "\n".join(lines)
 
 
 def description_text(described: dict[str, Any]) -> str:
@@ -225,6 +276,10 @@ def description_text(described: dict[str, Any]) -> str:
         lines.append(f"  tip half angle: {tip['half_angle']:.4g} rad (from the file)")
     if described["poisson_ratio"] is not None:
         lines.append(f"  Poisson's ratio of the sample: {described['poisson_ratio']:g} (from the file)")
+    known = [
+        f"{name.replace('_', ' ')} {value:.2%}" for name, value in described["rel_std"].items() if value is not None
+    ]
+    lines.append(f"  uncertainties: {', '.join(known) or 'none known'} (relative standard; --rel-std NAME=X)")
     for section, settings in described["vendor_recipe"].items():
         for name, value in settings.items():
             lines.append(f"  vendor's {section}.{name} = {value}")

@@ -203,6 +203,10 @@ def _frozen(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
     return MappingProxyType(dict(mapping))
 
 
+# of which a relative standard uncertainty may be known: from the file, or given to `fvproc.open`
+UNCERTAIN = ("spring_constant", "deflection_sensitivity", "tip_radius", "tip_half_angle", "poisson_ratio")
+
+
 @dataclass(frozen=True, slots=True)
 class ForceVolume:
     """A frozen description of one file of force-distance curves; the curves stay on disk.
@@ -237,6 +241,8 @@ class ForceVolume:
         Identity of the input: size in bytes, modification time, SHA-256 of the header.
     warnings : tuple of str
         What a reader had to correct or could not make sense of.
+    rel_std : mapping of str to float
+        Relative standard uncertainties that the user gave, by names of `UNCERTAIN`; they go before the file's.
     """
 
     path: str
@@ -257,9 +263,17 @@ class ForceVolume:
     modified_ns: int = 0
     header_digest: str = ""
     warnings: tuple[str, ...] = ()
+    rel_std: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("vendor_recipe", "header", "layout"):
+        for name, value in self.rel_std.items():
+            if name not in UNCERTAIN:
+                raise CalibrationError(
+                    f"{name!r} has no uncertainty that acts on the results; choose from {', '.join(UNCERTAIN)}"
+                )
+            if not 0.0 <= value < 1.0:
+                raise CalibrationError(f"relative uncertainty of {name} = {value!r}: expected 0 to 1, as 0.1 for 10 %")
+        for name in ("vendor_recipe", "header", "layout", "rel_std"):
             object.__setattr__(self, name, _frozen(getattr(self, name)))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -282,6 +296,13 @@ class ForceVolume:
             if not branch.z_shared:
                 total += branch.samples * np.dtype(branch.z.dtype).itemsize
         return total
+
+    def relative_std(self, name: str) -> float | None:
+        """Return the relative standard uncertainty of one of `UNCERTAIN`: the user's, else the file's, else None."""
+        if name in self.rel_std:
+            return self.rel_std[name]
+        setting = getattr(self, name) if name.startswith("tip_") else getattr(self.calibration, name, None)
+        return setting.rel_std if isinstance(setting, Setting) else None
 
     def missing(self) -> list[str]:
         """Return the calibration fields without which no curve can be turned into force against z."""

@@ -25,6 +25,7 @@ FLOORS = [
     {"_core", "reference", "maps"},
     {"readers", "provenance"},
     {"simulate", "engine", "writers"},
+    {"systematic"},
     {"schedule", "report", "truth", "options"},
     {"api"},
     {"cli", "__init__"},

@@ -156,6 +156,15 @@ def save(
     return targets
 
 
+def holds_maps(path: str | PathLike[str]) -> bool:
+    """Return whether a file is an HDF5 output of a run; False for anything else, without complaint."""
+    if suffix_of(path) not in (".h5", ".hdf5"):
+        return False
+    from fvproc.writers import hdf5
+
+    return hdf5.holds_maps(path)
+
+
 def load(path: str | PathLike[str]) -> ParameterMaps:
     """Read maps that `save` wrote as HDF5 or NPZ.
 

@@ -297,6 +297,12 @@ def summary(maps: ParameterMaps) -> list[str]:
     setting = calibration.get("spring_constant") if isinstance(calibration, Mapping) else None
     if isinstance(setting, Mapping) and isinstance(setting.get("value"), (int, float)):
         parts.append(f"k = {panels.amount(setting['value'], 'N/m')}")
+    systematic = maps.provenance.get("systematic")
+    errors = systematic.get("quantities") if isinstance(systematic, Mapping) else None
+    for name in ("modulus", "adhesion"):
+        error = errors.get(name) if isinstance(errors, Mapping) else None
+        if isinstance(error, Mapping) and error.get("parts"):
+            parts.append(f"{name} ± {100 * error['rel_std']:.2g} % systematic")
     if "version" in maps.provenance:
         parts.append(f"{origin.PROGRAM} {maps.provenance['version']}")
     return parts

@@ -71,10 +71,17 @@ def _write_maps(entry: h5py.Group, maps: ParameterMaps) -> None:
     others = [name for name in QUANTITIES if name != SIGNAL]
     group = _group(entry, "maps", "NXdata", signal=SIGNAL, auxiliary_signals=others)
     axes = _write_axes(group, maps)
+    systematic = origin.plain(maps.provenance.get("systematic", {})).get("quantities", {})
     for quantity in QUANTITIES.values():
         dataset = _write_map(group, quantity.name, maps[quantity.name], axes, fill=np.float32(np.nan))
         dataset.attrs.update(units=quantity.unit, long_name=quantity.label, comment=quantity.meaning)
         dataset.attrs["ancillary_variables"] = _ancillary(quantity)
+        error = systematic.get(quantity.name)
+        if error is not None:
+            # of all pixels alike, beside the map of random errors
+            dataset.attrs["systematic_rel_std"] = float(error["rel_std"])
+            dataset.attrs["systematic_parts"] = origin.to_json(error["parts"])
+            dataset.attrs["systematic_unknown"] = " ".join(error["unknown"])
     flags = _write_map(group, "flags", maps.flags, axes)
     flags.attrs.update(
         long_name="Flags",
@@ -195,6 +202,15 @@ def _write_vendor(entry: h5py.Group, maps: ParameterMaps) -> None:
         texts = {"units": vendor.unit, "long_name": vendor.label or vendor.name, "vendor_key": key}
         texts |= {"vendor_name": vendor.name, "vendor_label": vendor.label}
         dataset.attrs.update({name: _clean(text) for name, text in texts.items()})
+
+
+def holds_maps(path: str | PathLike[str]) -> bool:
+    """Return whether a file is HDF5 with maps of a run in it; False for anything else, without complaint."""
+    try:
+        with h5py.File(path) as file:
+            return "entry/maps/modulus" in file
+    except OSError:
+        return False
 
 
 def read(path: str | PathLike[str]) -> ParameterMaps:

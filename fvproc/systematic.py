@@ -1,0 +1,197 @@
+"""Systematic errors: what an error of spring constant, sensitivity, tip or Poisson's ratio does to every quantity.
+
+One number per map, beside the random error that each curve has: an error of the calibration shifts all curves alike,
+and no number of them averages it out. How far is measured rather than derived: some curves of the map are fitted again
+with a calibration that is one per cent off. docs/uncertainty.md says what comes out, and why.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from fvproc import _core, engine
+from fvproc.errors import FileFormatError
+from fvproc.maps import ParameterMaps
+from fvproc.quantities import QUANTITIES
+from fvproc.recipe import Recipe
+from fvproc.volume import UNCERTAIN, ForceVolume, Tile
+
+CURVES = 24
+STEP = 1.01
+# those that are ratios by nature; a contact point's zero is the scanner's own affair
+ACTED_ON = (
+    "modulus",
+    "modulus_lower",
+    "reduced_modulus",
+    "adhesion",
+    "peak_force",
+    "deformation",
+    "indentation",
+    "stiffness",
+    "dissipation",
+    "adhesion_energy",
+    "snap_in",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Systematic:
+    """Relative systematic standard uncertainty of one quantity over a map.
+
+    Parameters
+    ----------
+    parts : mapping of str to float
+        Of each source whose own uncertainty is known: |∂ln quantity/∂ln source| times that, the map's median.
+    unknown : tuple of str
+        Sources that act on the quantity and of which no uncertainty is known.
+    """
+
+    parts: Mapping[str, float]
+    unknown: tuple[str, ...]
+
+    @property
+    def rel_std(self) -> float:
+        """Root of the sum of squares: the sources are taken as independent."""
+        return math.sqrt(sum(part * part for part in self.parts.values()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return {"rel_std": self.rel_std, "parts": dict(self.parts), "unknown": list(self.unknown)}
+
+
+def _typical_curves(maps: ParameterMaps) -> np.ndarray:
+    """Numbers of up to `CURVES` curves with a modulus, evenly over the map; without a flag if there are enough."""
+    valued = np.isfinite(maps["modulus"]).ravel()
+    chosen = np.flatnonzero(valued & (maps.flags.ravel() == 0))
+    if chosen.size < CURVES:
+        chosen = np.flatnonzero(valued)
+    return chosen[np.linspace(0, chosen.size - 1, min(CURVES, chosen.size)).astype(int)]
+
+
+def _off(volume: ForceVolume, recipe: Recipe, source: str, factor: float) -> _core.KernelSettings:
+    """Settings of the kernel with one source off by a factor; as they are where the recipe has no such thing."""
+    tip, ratio = recipe.tip, recipe.poisson_ratio
+    if source == "tip_radius" and tip.radius is not None:
+        recipe = replace(recipe, tip=replace(tip, radius=factor * tip.radius))
+    elif source == "tip_half_angle" and tip.half_angle is not None:
+        recipe = replace(recipe, tip=replace(tip, half_angle=factor * tip.half_angle))
+    elif source == "poisson_ratio" and ratio is not None:
+        # a step beyond 0.5 is taken back on both sides, so that the ratio of the two stays that of the steps
+        ratio = min(ratio, 0.5 / STEP)
+        recipe = replace(recipe, poisson_ratio=factor * ratio)
+    settings = _core.kernel_settings(volume, recipe)
+    if source == "spring_constant":
+        settings = replace(settings, spring_constant=factor * settings.spring_constant)
+    elif source == "deflection_sensitivity":
+        for name in ("approach_deflection", "retract_deflection"):
+            channel = getattr(settings, name)
+            off = replace(channel, scale=factor * channel.scale, offset=factor * channel.offset)
+            settings = replace(settings, **{name: off})
+    return settings
+
+
+def factors(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> dict[str, dict[str, float]]:
+    """Return ∂ln quantity/∂ln source, the median over some curves of the map.
+
+    Parameters
+    ----------
+    volume : ForceVolume
+        Whose file is still there.
+    recipe : Recipe
+        As returned by `Recipe.completed`.
+    maps : ParameterMaps
+        What the recipe gave.
+
+    Returns
+    -------
+    dict of str to dict of str to float
+        [quantity][source]; sources that do not act are left out, and all is where no curve has a modulus.
+
+    Raises
+    ------
+    FileFormatError, OSError
+        If the curves cannot be read.
+    """
+    tiles = [Tile(int(number), int(number) + 1) for number in _typical_curves(maps)]
+    curves = [(engine.read_tile(volume, tile), engine.film_thickness(volume, recipe, tile)) for tile in tiles]
+    found: dict[str, dict[str, float]] = {name: {} for name in ACTED_ON}
+    for source in UNCERTAIN if curves else ():
+        high, low = (
+            np.concatenate([_core.fit_tile(raw, settings, thickness=film) for raw, film in curves])
+            for settings in (_off(volume, recipe, source, STEP), _off(volume, recipe, source, 1.0 / STEP))
+        )
+        for name in ACTED_ON:
+            with np.errstate(all="ignore"):
+                ratio = high[name].astype(float) / low[name].astype(float)
+            ratio = ratio[np.isfinite(ratio) & (ratio > 0.0)]
+            if not ratio.size:
+                continue
+            factor = float(np.median(np.log(ratio))) / (2.0 * math.log(STEP))
+            if abs(factor) > 1e-4:  # single precision of a record, over the step
+                found[name][source] = factor
+    return found
+
+
+def systematic_errors(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> dict[str, Systematic]:
+    """Return the systematic uncertainty of every quantity on which the calibration acts.
+
+    Parameters
+    ----------
+    volume, recipe, maps
+        As for `factors`. Uncertainties are those of the file or those that were given to `fvproc.open`.
+
+    Returns
+    -------
+    dict of str to Systematic
+        By quantity; a source of unknown uncertainty is named rather than taken as 0. Empty where the curves have gone.
+    """
+    result: dict[str, Systematic] = {}
+    # the maps are done: a file that has gone since must cost no more than this
+    with suppress(OSError, FileFormatError):
+        for name, found in factors(volume, recipe, maps).items():
+            known = {source: volume.relative_std(source) for source in found}
+            parts = {source: abs(found[source]) * value for source, value in known.items() if value is not None}
+            result[name] = Systematic(parts, tuple(source for source, value in known.items() if value is None))
+    return result
+
+
+def described(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> dict[str, Any]:
+    """Return the sources' own uncertainties and what they come to, as every output carries them."""
+    errors = systematic_errors(volume, recipe, maps)
+    return {
+        "sources": {source: volume.relative_std(source) for source in UNCERTAIN},
+        "quantities": {name: error.to_dict() for name, error in errors.items()},
+    }
+
+
+def total_std(maps: ParameterMaps, name: str) -> np.ndarray:
+    """Return the standard uncertainty of a quantity at each pixel, random and systematic together.
+
+    Parameters
+    ----------
+    maps : ParameterMaps
+        Of a run, or loaded from its output.
+    name : {"modulus", "adhesion", "contact_point", "approach_contact_point"}
+        A quantity with a standard error.
+
+    Returns
+    -------
+    ndarray of float64, (ny, nx)
+        √(std² + (rel_std·value)²), SI; the random part alone where no source's uncertainty is known.
+
+    Raises
+    ------
+    KeyError
+        If the quantity has no standard error.
+    """
+    if f"{name}_std" not in QUANTITIES:
+        known = [quantity for quantity in QUANTITIES if f"{quantity}_std" in QUANTITIES]
+        raise KeyError(f"{name!r} has no standard error; choose from {', '.join(known)}")
+    entry = maps.provenance.get("systematic", {}).get("quantities", {}).get(name, {})
+    return np.hypot(maps[f"{name}_std"].astype(float), entry.get("rel_std", 0.0) * maps[name].astype(float))

@@ -238,8 +238,8 @@ cdef inline mask start_values(Problem* problem, lanes* theta) noexcept nogil:
     cdef int i
     if problem.law.kind == JKR:
         attraction = lanes_sqrt(a)
-    contact.adhesion = attraction
-    contact.tau = zero      # as if there were no film: its series holds B, which is not known yet
+    # as if there were no film: its series holds B, which is not known yet
+    contact_of(&problem.law, one, attraction, zero, &contact)
     for i in range(problem.points):
         y = load(problem.y + i * LANES)
         q = y + a

@@ -324,9 +324,9 @@ cdef inline void fill_fit(
 
 cdef inline void conclude_curve(
     Curve* curve, const Settings* settings, const Problem* fits, const Solution* fit_solution,
-    const Problem* contacts, const Solution* contact_solution, int lane, Peaks* peaks
+    const Problem* contacts, const Solution* contact_solution, int lane, double* work, Peaks* peaks
 ) noexcept nogil:
-    """Take what the fits of a lane gave, and lay its turning point ready."""
+    """Take what the fits of a lane gave, and lay its turning point ready; work: room for a branch's samples."""
     cdef Branch* branch = fitted_branch(curve, settings)
     peaks.compliance[lane] = 1.0
     peaks.adhesion[lane] = 0.0
@@ -337,7 +337,7 @@ cdef inline void conclude_curve(
     if settings.maximum_likelihood and curve.fit.status == 0:
         conclude(
             branch, fits, fit_solution, lane, 0, settings.adhesive and not settings.adhesion_minimum,
-            own_baseline(settings), curve.quantum, &curve.fit
+            own_baseline(settings), curve.quantum, work, &curve.fit
         )
     if curve.fit.status == 0:
         peaks.compliance[lane] = curve.fit.compliance
@@ -348,7 +348,7 @@ cdef inline void conclude_curve(
     if curve.contact_count > 0 and curve.contact.status == 0:
         conclude(
             branch, contacts, contact_solution, lane, curve.contact_begin, branch.pulled, own_baseline(settings),
-            curve.quantum, &curve.contact
+            curve.quantum, work, &curve.contact
         )
         if not (branch.axis.z[branch.axis.n - 1] < curve.contact.z0 < branch.axis.z[0]):
             curve.contact.status = CONTACT_NOT_FOUND

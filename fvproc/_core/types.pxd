@@ -152,7 +152,7 @@ cdef struct Branch:
     double offset               # baseline at ζ = 0, nm
     double tilt                 # baseline's slope
     double noise                # standard deviation about the baseline, nm
-    double inflation            # variance of a mean over that of white noise
+    double inflation            # variance of a long mean over that of white noise, as a first-order autoregression's
     bint correlated
     Py_ssize_t start            # the baseline is fitted on [start, n)
     double peak                 # largest d

@@ -360,8 +360,7 @@ cdef class _Prepared:
                 set_influence(contacts, self.solutions + 1)
         for lane in range(count):
             conclude_curve(
-                &self.curve[lane], &self.settings, fits, self.solutions, contacts, self.solutions + 1, lane,
-                self.scratch.window, &peaks
+                &self.curve[lane], &self.settings, fits, self.solutions, contacts, self.solutions + 1, lane, &peaks
             )
         for lane in range(count, LANES):
             peaks.compliance[lane] = 1.0

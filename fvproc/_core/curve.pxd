@@ -12,6 +12,7 @@ from fvproc._core.edges cimport SIGNIFICANT, find_edges, smoothed_minimum
 from fvproc._core.energy cimport adhesion_work, lost_work
 from fvproc._core.fit cimport Problem, Solution
 from fvproc._core.model cimport compliance_power
+from fvproc._core.noise cimport set_components
 from fvproc._core.points cimport conclude, pose, samples_of_fit
 from fvproc._core.sums cimport block_means, first_at_most, subtract_line
 from fvproc._core.types cimport (
@@ -233,6 +234,10 @@ cdef inline void pose_curve(
     contacts.used[lane] = 0
     if not curve.fit_count:
         return
+    if curve.flags & NOISE_CORRELATED:
+        set_components(
+            &curve.approach, &curve.retract, settings.baseline_order, curve.quantum * curve.quantum / 12.0, work
+        )
     if settings.adhesive:
         adhesion = -branch.lowest if branch.pulled else 0.0
         if settings.adhesion_minimum:
@@ -324,9 +329,9 @@ cdef inline void fill_fit(
 
 cdef inline void conclude_curve(
     Curve* curve, const Settings* settings, const Problem* fits, const Solution* fit_solution,
-    const Problem* contacts, const Solution* contact_solution, int lane, double* work, Peaks* peaks
+    const Problem* contacts, const Solution* contact_solution, int lane, Peaks* peaks
 ) noexcept nogil:
-    """Take what the fits of a lane gave, and lay its turning point ready; work: room for a branch's samples."""
+    """Take what the fits of a lane gave, and lay its turning point ready."""
     cdef Branch* branch = fitted_branch(curve, settings)
     peaks.compliance[lane] = 1.0
     peaks.adhesion[lane] = 0.0
@@ -337,7 +342,7 @@ cdef inline void conclude_curve(
     if settings.maximum_likelihood and curve.fit.status == 0:
         conclude(
             branch, fits, fit_solution, lane, 0, settings.adhesive and not settings.adhesion_minimum,
-            own_baseline(settings), curve.quantum, work, &curve.fit
+            own_baseline(settings), curve.quantum, &curve.fit
         )
     if curve.fit.status == 0:
         peaks.compliance[lane] = curve.fit.compliance
@@ -348,7 +353,7 @@ cdef inline void conclude_curve(
     if curve.contact_count > 0 and curve.contact.status == 0:
         conclude(
             branch, contacts, contact_solution, lane, curve.contact_begin, branch.pulled, own_baseline(settings),
-            curve.quantum, work, &curve.contact
+            curve.quantum, &curve.contact
         )
         if not (branch.axis.z[branch.axis.n - 1] < curve.contact.z0 < branch.axis.z[0]):
             curve.contact.status = CONTACT_NOT_FOUND

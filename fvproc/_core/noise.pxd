@@ -100,7 +100,7 @@ cdef inline int allan_variances(double* x, Py_ssize_t n, double* variances) noex
 
 
 cdef inline void fit_components(
-    const double* rho, const double* measured, int levels, Py_ssize_t n, double* v
+    const double* rho, const double* measured, int levels, double n, double* v
 ) noexcept nogil:
     """Variances v_j >= 0 of the components, by weighted least squares through the Allan variances of n samples.
 
@@ -113,6 +113,7 @@ cdef inline void fit_components(
     cdef double[24] weight
     cdef double[8][8] normal
     cdef double[8] right
+    cdef double[8] inverse
     cdef double[8] power
     cdef double[8] across
     cdef double[8] variance
@@ -152,43 +153,84 @@ cdef inline void fit_components(
                 right[i] += x * measured[level]
                 for j in range(COMPONENTS):
                     normal[i][j] += x * made[level][j]
+        # right becomes the slope of the cost, half and negative, at v
+        for i in range(COMPONENTS):
+            inverse[i] = 1.0 / normal[i][i] if normal[i][i] > 0.0 else 0.0
+            for j in range(COMPONENTS):
+                right[j] -= normal[i][j] * v[i]
         for sweep in range(SWEEPS):
             for i in range(COMPONENTS - 1, -1, -1):
-                x = right[i]
+                x = v[i] + right[i] * inverse[i]
+                x = (x if x > 0.0 else 0.0) - v[i]
+                v[i] += x
                 for j in range(COMPONENTS):
-                    x -= normal[i][j] * v[j] if j != i else 0.0
-                v[i] = x / normal[i][i] if x > 0.0 and normal[i][i] > 0.0 else 0.0
+                    right[j] -= normal[i][j] * x
 
 
-cdef inline void noise_components(
-    const Branch* branch, int order, double least, double* work, const double* rho, double* v
-) noexcept nogil:
-    """Variances of the components of a branch's noise, about a line of its own through the free samples, in nm².
-
-    Parameters
-    ----------
-    order : of that line.
-    least : variance that there is at least, of quantisation.
-    work : room for as many numbers as there are samples.
-    """
+cdef inline int branch_allan(const Branch* branch, int order, double* work, double* measured) noexcept nogil:
+    """Allan variances of the free samples of a branch about a line of their own; return how many widths."""
     cdef const double* free = branch.free_sums
     cdef const float* d = branch.d + branch.free
     cdef const float* zeta = branch.axis.zeta + branch.free
     cdef Py_ssize_t n = branch.axis.n - branch.free, i
-    cdef double[24] measured
-    cdef double determinant = free[0] * free[2] - free[1] * free[1], tilt = 0.0, offset, total = 0.0
-    cdef int levels, j
+    cdef double determinant = free[0] * free[2] - free[1] * free[1], tilt = 0.0, offset
     if order > 0 and determinant > 1e-6 * free[0] * free[2]:
         tilt = (free[0] * free[4] - free[1] * free[3]) / determinant
     offset = (free[3] - tilt * free[1]) / free[0]
     for i in range(n):
         work[i] = d[i] - (offset + tilt * zeta[i])
-    levels = allan_variances(work, n, measured)
-    fit_components(rho, measured, levels, n, v)
-    for j in range(COMPONENTS):
-        total += v[j]
-    if total < least:
-        v[0] += least - total
+    return allan_variances(work, n, measured)
+
+
+cdef inline void set_components(Branch* one, Branch* other, int order, double least, double* work) noexcept nogil:
+    """Set the components of the noise of both branches of a curve, nm², from what both have in common.
+
+    One instrument has made both: with as many samples in both, at one rate, their noise is alike but for its level,
+    which neighbours tell well, and the slow part of it is known the better from twice the samples.
+
+    Parameters
+    ----------
+    order : of the line that is taken off the free samples.
+    least : variance that there is at least, of quantisation.
+    work : room for as many numbers as a branch has samples.
+    """
+    cdef Branch* branches[2]
+    cdef double[2][24] measured
+    cdef double[24] pooled
+    cdef double[8] rho
+    cdef double[8] v
+    cdef double n, total
+    cdef int[2] levels
+    cdef int b, level, j, first, last, most
+    cdef bint together = one.axis.n == other.axis.n
+    branches[0] = one
+    branches[1] = other
+    correlations(rho)
+    for b in range(2):
+        branches[b].correlated = True
+        levels[b] = branch_allan(branches[b], order, work, measured[b])
+    for b in range(2):
+        first = 0 if together else b
+        last = 1 if together else b
+        most = levels[first] if levels[first] > levels[last] else levels[last]
+        n = 0.0
+        for level in range(most):
+            pooled[level] = 0.0
+            total = 0.0
+            for j in range(first, last + 1):
+                if level < levels[j] and measured[j][0] > 0.0:
+                    total += branches[j].free_sums[0]
+                    pooled[level] += branches[j].free_sums[0] * (measured[j][level] / measured[j][0])
+            pooled[level] = pooled[level] / total if total > 0.0 else 0.0
+            n = total if total > n else n
+        if b == 0 or not together:
+            fit_components(rho, pooled, most, n, v)
+        total = 0.0
+        for j in range(COMPONENTS):
+            branches[b].components[j] = v[j] * measured[b][0]
+            total += branches[b].components[j]
+        if total < least:
+            branches[b].components[0] += least - total
 
 
 # A walk along the samples of a fit, group by group of neighbours of one influence; of unit variance in each component.
@@ -245,14 +287,14 @@ cdef inline void step_point(Walk* walk, const Problem* problem, const Solution* 
 
 cdef inline double correlated_variances(
     const Branch* branch, const Problem* problem, const Solution* solution, int lane, Py_ssize_t begin,
-    int baseline_parameters, double least, double* work, double* variances
+    int baseline_parameters, double* variances
 ) noexcept nogil:
     """Variances of B, z0, a by the samples' noise, that of the anchor left out; return the expected cost of the points.
 
     A⁻¹·JᵀCJ·A⁻¹ with J constant over each point and over each of FREE_GROUPS parts of the free samples, nm².
     """
     cdef Walk walk
-    cdef double[8] v
+    cdef const double* v = branch.components
     cdef double[8] power
     cdef double[8] across
     cdef double[8] variance
@@ -262,7 +304,6 @@ cdef inline double correlated_variances(
     cdef double zeta, expected = 0.0
     cdef int j, k
     correlations(walk.rho)
-    noise_components(branch, 0 if baseline_parameters == 1 else 1, least, work, walk.rho, v)
     for j in range(COMPONENTS):
         walk.cost[j] = 0.0
         for k in range(3):

@@ -170,9 +170,9 @@ cdef inline int pose(
 
 cdef inline void conclude(
     const Branch* branch, const Problem* problem, const Solution* solution, int lane, Py_ssize_t begin,
-    bint free_adhesion, int baseline_parameters, double quantum, double* work, ContactFit* fit
+    bint free_adhesion, int baseline_parameters, double quantum, ContactFit* fit
 ) noexcept nogil:
-    """Parameters and their standard errors from the solution of a lane; work: room for as many numbers as samples."""
+    """Parameters and their standard errors from the solution of a lane."""
     cdef double variance, contact_variance, degrees, mean = 0.0, total = 0.0, squares = 0.0, w, y, end, least, expected
     cdef double[3] variances
     cdef Py_ssize_t points = 0, inside = 0, p
@@ -199,9 +199,7 @@ cdef inline void conclude(
     least = quantum * quantum / 12.0
     if branch.correlated:
         # cost of the contact over what the noise lets expect; only where it is plainly larger does it widen the errors
-        expected = correlated_variances(
-            branch, problem, solution, lane, begin, baseline_parameters, least, work, variances
-        )
+        expected = correlated_variances(branch, problem, solution, lane, begin, baseline_parameters, variances)
         contact_variance = 1.0
         if degrees >= 1.0:
             contact_variance = solution.contact_cost[lane] * points / (degrees * expected)

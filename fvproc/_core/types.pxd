@@ -154,6 +154,7 @@ cdef struct Branch:
     double noise                # standard deviation about the baseline, nm
     double inflation            # variance of a long mean over that of white noise, as a first-order autoregression's
     bint correlated
+    double[8] components        # variances of the noise's components where it is correlated, nm² (noise.pxd)
     Py_ssize_t start            # the baseline is fitted on [start, n)
     double peak                 # largest d
     Py_ssize_t peak_at

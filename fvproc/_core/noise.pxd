@@ -1,6 +1,6 @@
 # Correlated noise: its covariance from the free samples of a branch, and the variances that it gives a fit.
 #
-# The covariance is a sum of exponentials with fixed correlations, v_j·ρ_j^|i − j|, of memories from none to 800 samples:
+# The covariance is a sum of exponentials with fixed correlations, v_j·ρ_j^|i − j|, of memories from none to 2000 samples:
 # a first-order autoregression, 1/f and white noise are such sums within a few parts in a hundred. The variances v_j are
 # those that explain the Allan variances of the free samples best, none of them negative. Rejected: (1 + ρ)/(1 − ρ) from
 # neighbours alone (wrong for all but a first-order autoregression, and for that in short contacts); the measured
@@ -20,15 +20,15 @@ cdef enum:
 
 
 cdef inline void correlations(double* rho) noexcept nogil:
-    """Correlation of neighbours: none, then exp(−1/t) for memories t of 1.1, 2.5, 6, 16, 50, 200 and 800 samples."""
+    """Correlation of neighbours: none, then exp(−1/t) for memories t of 1.1, 2.5, 6, 18, 70, 350 and 2000 samples."""
     rho[0] = 0.0
-    rho[1] = 0.40289032152913296
+    rho[1] = 0.402890321529133
     rho[2] = 0.6703200460356393
     rho[3] = 0.8464817248906141
-    rho[4] = 0.9394130628134758
-    rho[5] = 0.9801986733067553
-    rho[6] = 0.9950124791926823
-    rho[7] = 0.9987507809245809
+    rho[4] = 0.9459594689067654
+    rho[5] = 0.9858158423524046
+    rho[6] = 0.997146934891016
+    rho[7] = 0.9995001249791693
 
 
 cdef inline void powers(const double* rho, Py_ssize_t exponent, double* power) noexcept nogil:

@@ -8,7 +8,7 @@ from scipy.linalg import toeplitz
 from fvproc.reference.branch import Branch, line
 
 # of neighbours: noise that is white, and noise with so many samples of memory; see `_core/noise.pxd`
-CORRELATIONS = np.array([0.0, *np.exp(-1.0 / np.array([1.1, 2.5, 6.0, 16.0, 50.0, 200.0, 800.0]))])
+CORRELATIONS = np.array([0.0, *np.exp(-1.0 / np.array([1.1, 2.5, 6.0, 18.0, 70.0, 350.0, 2000.0]))])
 FEWEST_BLOCKS = 8
 SWEEPS = 30
 MOST_DEGREES = 30.0
@@ -106,7 +106,5 @@ def correlated_variances(
     used[:, branch.free - begin :] += free_influence
     variances = np.einsum("ki,ij,kj->k", used, covariance, used, optimize=True)
     edges = np.concatenate([[0], np.cumsum(sizes)])
-    expected = sum(
-        float(covariance[a:b, a:b].sum()) / (b - a) for a, b in zip(edges[:-1], edges[1:], strict=True)
-    )
+    expected = sum(float(covariance[a:b, a:b].sum()) / (b - a) for a, b in zip(edges[:-1], edges[1:], strict=True))
     return variances, expected

@@ -99,11 +99,37 @@ cdef inline int allan_variances(double* x, Py_ssize_t n, double* variances) noex
     return level
 
 
+cdef inline void slope_variances(const double* rho, double n, double* variances) noexcept nogil:
+    """Variance per sample² of the least-squares slope through n samples of each component of unit variance."""
+    cdef Py_ssize_t size = <Py_ssize_t>(n / FREE_GROUPS) if n >= FREE_GROUPS else 1
+    cdef Py_ssize_t groups = <Py_ssize_t>(n / size), i
+    cdef double[8] power
+    cdef double[8] across
+    cdef double[8] variance
+    cdef double[8] before = [0, 0, 0, 0, 0, 0, 0, 0]
+    cdef double c, spread = 0.0
+    cdef int j
+    for i in range(groups):
+        c = (i - 0.5 * (groups - 1)) * size
+        spread += size * c * c
+    powers(rho, size, power)
+    sum_of_neighbours(rho, power, <double>size, across, variance)
+    for j in range(COMPONENTS):
+        variances[j] = 0.0
+    for i in range(groups):
+        c = (i - 0.5 * (groups - 1)) * size / spread
+        for j in range(COMPONENTS):
+            variances[j] += c * (c * variance[j] + 2.0 * across[j] * (rho[j] * before[j]))
+            before[j] = before[j] * power[j] + c * across[j]
+
+
 cdef inline void fit_components(
-    const double* rho, const double* measured, int levels, double n, double* v
+    const double* rho, const double* measured, int levels, double n, double length, double* v
 ) noexcept nogil:
     """Variances v_j >= 0 of the components, by weighted least squares through the Allan variances of n samples.
 
+    A line through `length` of them, 0 for none, was taken off: it takes from the slow components what goes into
+    its slope, and half the square of that over a width from the Allan variance.
     An Allan variance scatters by √(2/degrees) of itself. Twice: first that of the measurement, then of the model. One
     component after the other is set to its best, which keeps all positive; from the slowest, so that what two explain
     alike goes to the slower, which gives the larger errors. More than MOST_DEGREES would let the shortest widths,
@@ -117,8 +143,11 @@ cdef inline void fit_components(
     cdef double[8] power
     cdef double[8] across
     cdef double[8] variance
+    cdef double[8] slope
     cdef double model, width = 1.0, x, degrees
     cdef int level, i, j, stage, sweep
+    if length > 0.0:
+        slope_variances(rho, length, slope)
     for j in range(COMPONENTS):
         power[j] = rho[j]
         v[j] = 0.0
@@ -126,6 +155,8 @@ cdef inline void fit_components(
         sum_of_neighbours(rho, power, width, across, variance)
         for j in range(COMPONENTS):
             made[level][j] = (variance[j] - rho[j] * across[j] * across[j]) / (width * width)
+            if length > 0.0:
+                made[level][j] -= 0.5 * slope[j] * width * width
             power[j] = power[j] * power[j]
         width = 2.0 * width
     for stage in range(2):
@@ -224,7 +255,7 @@ cdef inline void set_components(Branch* one, Branch* other, int order, double le
             pooled[level] = pooled[level] / total if total > 0.0 else 0.0
             n = total if total > n else n
         if b == 0 or not together:
-            fit_components(rho, pooled, most, n, v)
+            fit_components(rho, pooled, most, n, n / (1 + last - first) if order > 0 else 0.0, v)
         total = 0.0
         for j in range(COMPONENTS):
             branches[b].components[j] = v[j] * measured[b][0]

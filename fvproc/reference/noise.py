@@ -41,9 +41,20 @@ def allan_of_components(levels: int) -> np.ndarray:
     return made
 
 
-def fit_components(measured: np.ndarray, samples: float) -> np.ndarray:
+def slope_variances(length: int) -> np.ndarray:
+    """Variance of the least-squares slope through so many samples of each component, (components,), per sample²."""
+    place = np.arange(length) - 0.5 * (length - 1)
+    weight = place / float(place @ place)
+    at_lag = np.correlate(weight, weight, "full")[length - 1 :]
+    at_lag[1:] *= 2.0
+    return np.asarray(at_lag @ CORRELATIONS ** np.arange(length)[:, None])
+
+
+def fit_components(measured: np.ndarray, samples: float, length: float = 0.0) -> np.ndarray:
     """Variances of the components, none negative, that explain Allan variances; see `fit_components` of the kernel."""
     made = allan_of_components(len(measured))
+    if length > 0:
+        made -= 0.5 * slope_variances(int(length)) * 4.0 ** np.arange(len(measured))[:, None]
     degrees = np.minimum(samples / 2.0 ** np.arange(len(measured)), MOST_DEGREES)
     variances, model = np.zeros(len(CORRELATIONS)), measured
     for _ in range(2):
@@ -77,7 +88,9 @@ def set_components(one: Branch, other: Branch, order: int, least: float) -> None
             pooled[: len(measured[j])] += count * measured[j] / measured[j][0]
             weight[: len(measured[j])] += count
         pooled = np.divide(pooled, weight, out=np.zeros_like(pooled), where=weight > 0)
-        components = fit_components(pooled, float(weight.max())) * measured[i][0]
+        total = float(weight.max())
+        length = total / len(chosen) if order > 0 else 0.0
+        components = fit_components(pooled, total, length) * measured[i][0]
         components[0] += max(0.0, least - float(components.sum()))
         branch.components = components
 

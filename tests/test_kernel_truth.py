@@ -171,16 +171,21 @@ COLOURS = {"AR(1)": {"correlation": 0.6}, "1/f": {"sigma": 2e-12, "flicker": 2e-
 @pytest.mark.parametrize("colour", COLOURS)
 @pytest.mark.parametrize("name", ["45 MPa", "1.5 GPa"])
 def test_errors_are_true_under_correlated_noise(name, colour, samples):
-    """(1 + ρ)/(1 − ρ) on the errors gave 76 … 93 % within one of AR(1)'s, and of 1/f's what the length makes of it."""
+    """With (1 + ρ)/(1 − ρ) on the variances 70 … 90 % of AR(1)'s lay within one error, of 1/f's 57 … 88 %.
+
+    How strong slow noise is shows on few blocks of a baseline: as of few degrees of freedom, somewhat fewer lie
+    within two errors than of white noise.
+    """
     case = CASES[name]
     measured = measure(case, curves=2000, samples=samples, **COLOURS[colour])
     records = _core.fit_tile(measured.raw, measured.settings)
     assert np.mean((records["flags"] & Flag.NOISE_CORRELATED) != 0) > 0.95
-    for quantity, truth in (("modulus", case.modulus), ("adhesion", case.adhesion)):
-        pull = np.abs(records[quantity] - truth) / records[f"{quantity}_std"]
-        low, high = (0.63, 0.73) if quantity == "modulus" else (0.60, 0.85)
-        assert low < np.mean(pull < 1) < high, quantity
-        assert 0.915 < np.mean(pull < 2) < 0.985, quantity
+    pull = np.abs(records["modulus"] - case.modulus) / records["modulus_std"]
+    # four standard errors of 2000 curves are 0.04 and 0.02
+    assert 0.62 < np.mean(pull < 1) < 0.765
+    assert 0.89 < np.mean(pull < 2) < 0.98
+    low, high = np.percentile(records["modulus"], [25, 75])
+    assert 0.88 < np.median(records["modulus_std"]) / ((high - low) / 1.349) < 1.16
 
 
 def test_no_wild_number_where_data_cannot_tell():

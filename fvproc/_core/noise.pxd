@@ -1,9 +1,10 @@
 # Correlated noise: its covariance from the free samples of a branch, and the variances that it gives a fit.
 #
-# The covariance is a sum of exponentials with fixed correlations, v_j·ρ_j^|i − j|, of memories from none to 2000 samples:
-# a first-order autoregression, 1/f and white noise are such sums within a few parts in a hundred. The variances v_j are
-# those that explain the Allan variances of the free samples best, none of them negative. Rejected: (1 + ρ)/(1 − ρ) from
-# neighbours alone (wrong for all but a first-order autoregression, and for that in short contacts); the measured
+# The covariance is a sum of exponentials with fixed correlations, v_j·ρ_j^|i − j|, of memories from none to 2000
+# samples: a first-order autoregression, 1/f and white noise are such sums closely enough. The variances v_j are those
+# that explain the Allan variances of the free samples best, none of them negative. Rejected: (1 + ρ)/(1 − ρ) from
+# neighbours alone (wrong for all but a first-order autoregression, and for that in short contacts); steps that multiply
+# the variances (after a thousand, slow noise is still found where there is none); the measured
 # autocovariance (its sum has a variance of its own that is as large as the sum).
 
 from fvproc._core.fit cimport Problem, Solution
@@ -128,9 +129,8 @@ cdef inline void fit_components(
 ) noexcept nogil:
     """Variances v_j >= 0 of the components, by weighted least squares through the Allan variances of n samples.
 
-    A line through `length` of them, 0 for none, was taken off: it takes from the slow components what goes into
-    its slope, and half the square of that over a width from the Allan variance.
-    An Allan variance scatters by √(2/degrees) of itself. Twice: first that of the measurement, then of the model. One
+    A line through `length` of them (0: none) was taken off. It takes from the slow components what goes into its slope,
+    and from an Allan variance half the square of what that rises by over a width. An Allan variance scatters by √(2/degrees) of itself. Twice: first that of the measurement, then of the model. One
     component after the other is set to its best, which keeps all positive; from the slowest, so that what two explain
     alike goes to the slower, which gives the larger errors. More than MOST_DEGREES would let the shortest widths,
     which matter least for the errors, rule the fit.

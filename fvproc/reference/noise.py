@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from scipy.linalg import toeplitz
 
@@ -119,5 +121,5 @@ def correlated_variances(
     used[:, branch.free - begin :] += free_influence
     variances = np.einsum("ki,ij,kj->k", used, covariance, used, optimize=True)
     edges = np.concatenate([[0], np.cumsum(sizes)])
-    expected = sum(float(covariance[a:b, a:b].sum()) / (b - a) for a, b in zip(edges[:-1], edges[1:], strict=True))
+    expected = sum(float(covariance[a:b, a:b].sum()) / (b - a) for a, b in itertools.pairwise(edges))
     return variances, expected

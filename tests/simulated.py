@@ -56,6 +56,7 @@ def measure(
     drive: str = "sine",
     sigma: float = 2e-11,
     correlation: float = 0.0,
+    flicker: float = 0.0,
     tilt: float = 1e-3,
     offset: float = 0.0,
     dtype: str = "int16",
@@ -74,10 +75,22 @@ def measure(
     if z0 is None:
         z0 = sample.contact_point(probe, float(z[0].max()))
         z0 = z0 + generator.random(curves) * np.abs(np.diff(z[1])).max()
-    largest = 1.3 * case.peak_force / case.spring_constant + 10 * sigma + abs(tilt) * case.travel + abs(offset)
+    largest = (
+        1.3 * case.peak_force / case.spring_constant + 10 * (sigma + flicker) + abs(tilt) * case.travel + abs(offset)
+    )
     channel = Channel("float32", "m") if dtype == "float32" else Channel(dtype, "m", largest / np.iinfo(dtype).max)
     raw = simulate.simulated_tile(
-        z, sample, probe, channel, generator, sigma=sigma, correlation=correlation, tilt=tilt, offset=offset, z0=z0
+        z,
+        sample,
+        probe,
+        channel,
+        generator,
+        sigma=sigma,
+        correlation=correlation,
+        flicker=flicker,
+        tilt=tilt,
+        offset=offset,
+        z0=z0,
     )
     branch = Branch(samples, channel, Channel("float64", "m"), True)
     volume = ForceVolume(

@@ -122,6 +122,12 @@ def test_ordinary_curves_are_not_flagged(name, sigma, method):
 # ---- interference and drag
 
 
+def assert_wrong(modulus, truth):
+    """What there is of values is far off."""
+    modulus = modulus[np.isfinite(modulus)]
+    assert not modulus.size or abs(np.median(modulus) / truth - 1.0) > 0.03
+
+
 @pytest.mark.parametrize("drive", ["sine", "linear"])
 def test_interference_is_taken_off(fit, drive):
     bare = measure(LONG, curves=8, samples=1024, drive=drive)
@@ -132,8 +138,7 @@ def test_interference_is_taken_off(fit, drive):
         artefacts.interference(measured, 2.0, 350e-9)
     least = abs(bias(bare, fit(bare.raw, bare.settings)))
     assert abs(bias(mended, fit(mended.raw, mended.settings))) < 0.01 + least
-    wrong = fit(without.raw, without.settings)
-    assert np.isnan(wrong["modulus"]).all() or abs(bias(without, wrong)) > 0.03
+    assert_wrong(fit(without.raw, without.settings)["modulus"], LONG.modulus)
 
 
 def test_drag_is_taken_off(fit):
@@ -145,8 +150,7 @@ def test_drag_is_taken_off(fit):
         artefacts.drag(measured, 3.0)
     least = abs(bias(bare, fit(bare.raw, bare.settings)))
     assert abs(bias(mended, fit(mended.raw, mended.settings))) < 0.01 + least
-    wrong = fit(without.raw, without.settings)
-    assert np.isnan(wrong["modulus"]).all() or abs(bias(without, wrong)) > 0.03
+    assert_wrong(fit(without.raw, without.settings)["modulus"], LONG.modulus)
 
 
 def test_drag_of_a_linear_drive_is_an_offset(fit):

@@ -19,6 +19,7 @@ from fvproc._core.curve cimport (
     Curve, Peaks, conclude_curve, finish_curve, fitted_branch, pose_curve, seal, survey_curve,
 )
 from fvproc._core.fit cimport Problem, Solution, minimise
+from fvproc._core.influence cimport set_influence
 from fvproc._core.lanes cimport LANES
 from fvproc._core.model cimport travel_at
 from fvproc._core.points cimport fill_up
@@ -376,6 +377,8 @@ cdef class _Prepared:
         contacts.points = 0
         fits.hidden = False
         contacts.hidden = False
+        fits.correlated = False
+        contacts.correlated = False
         for lane in range(count):
             if first + lane + 1 < self.curves:
                 fetch_row(&self.tile.approach_d, first + lane + 1, self.tile.approach_samples)
@@ -390,9 +393,13 @@ cdef class _Prepared:
         if fits.points:
             fill_up(fits)
             minimise(fits, self.solutions)
+            if fits.correlated:
+                set_influence(fits, self.solutions)
         if contacts.points:
             fill_up(contacts)
             minimise(contacts, self.solutions + 1)
+            if contacts.correlated:
+                set_influence(contacts, self.solutions + 1)
         for lane in range(count):
             conclude_curve(
                 &self.curve[lane], &self.settings, fits, self.solutions, contacts, self.solutions + 1, lane, &peaks

@@ -12,6 +12,7 @@ from fvproc._core.edges cimport SIGNIFICANT, find_edges, find_steps, smoothed_mi
 from fvproc._core.energy cimport adhesion_work, lost_work
 from fvproc._core.fit cimport Problem, Solution
 from fvproc._core.model cimport compliance_power
+from fvproc._core.noise cimport set_components
 from fvproc._core.points cimport conclude, pose, samples_of_fit
 from fvproc._core.sums cimport block_means, first_at_most, subtract_line
 from fvproc._core.types cimport (
@@ -247,6 +248,10 @@ cdef inline void pose_curve(
     contacts.used[lane] = 0
     if not curve.fit_count:
         return
+    if curve.flags & NOISE_CORRELATED:
+        set_components(
+            &curve.approach, &curve.retract, settings.baseline_order, curve.quantum * curve.quantum / 12.0, work
+        )
     if settings.adhesive:
         adhesion = -branch.lowest if branch.pulled else 0.0
         if settings.adhesion_minimum:

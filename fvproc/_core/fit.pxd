@@ -24,6 +24,7 @@ cdef enum:
 cdef struct Problem:
     Law law
     bint hidden                 # whether the end of contact is in any lane
+    bint correlated             # whether the noise is in any lane
     int points                  # of the lane that has most; others are filled up with points of weight 0
     int[8] used                 # points of each lane, 0 where it holds no curve
     double[640] y               # [point][lane]: d, nm
@@ -52,6 +53,11 @@ cdef struct Solution:
     double[8] cost              # over contact, free samples and anchor
     double[8] contact_cost
     double[8] failed            # 1 where no minimum was reached
+    # by how much B, z0, a follow one sample, (A⁻¹·Jᵀ): of each point; of the free samples, as offset and slope; and the
+    # variance that the anchor passes on to them, per noise². Set by influence.pxd where some lane's noise is correlated
+    double[3][640] influence
+    double[3][2][8] free_influence
+    double[3][8] of_anchor
 
 
 cdef inline mask flagged(const double* x) noexcept nogil:
@@ -72,18 +78,51 @@ cdef enum Sums:
     INSIDE = 2      # the adhesion changes the contact
 
 
+cdef inline void row_at(
+    Sums sums, Problem* problem, const Contact* contact, lanes c, lanes per_reach, mask seeks, int i,
+    lanes* q, lanes* s, lanes* g, lanes* e
+) noexcept nogil:
+    """d of point i at c = z − z0 − end, S = ∂d/∂c, ∂d/∂B, and of the adhesion what is not S.
+
+    That is ∂d/∂a with JKR, elsewhere the part h of the force that is there: ∂d/∂a = S − h. Where the end of contact is
+    hidden, it is drawn out to both sides over a distance of about that of the samples, so that the fit can find it.
+    """
+    cdef lanes one = splat(1.0), tiny = splat(1e-18), root = load(problem.root + i * LANES), x, h, rate
+    if sums == INSIDE:
+        jkr_at(
+            contact.b, contact.per_b, contact.adhesion, contact.u_end, larger(c, tiny) + contact.end, &root, q, s, g, e
+        )
+    else:
+        model_at(&problem.law, contact, larger(c, tiny), &root, q, s, g)
+        q[0] = q[0] - contact.adhesion
+        e[0] = one
+    store(problem.root + i * LANES, root)
+    if sums != PLAIN:
+        x = larger(smaller(c * per_reach, one), -one)
+        # ½ + ¾x − ¼x³, the cubic from 0 to 1 that is flat at both ends
+        h = choose(seeks, splat(0.5) + x * (0.75 - 0.25 * x * x), one)
+        rate = choose(seeks, (0.75 - 0.75 * x * x) * per_reach, splat(0.0))
+        rate = rate * q[0]
+        s[0] = h * s[0] + rate
+        g[0] = h * g[0]
+        q[0] = h * q[0]
+        if sums == INSIDE:
+            g[0] = g[0] - rate * contact.end_of_b
+            e[0] = h * e[0] - rate * contact.end_of_adhesion
+        else:
+            e[0] = h
+
+
 cdef inline void assess_as(Sums sums, Problem* problem, State* state) noexcept nogil:
     """Normal equations and cost at state.theta; rows and columns of what is held become those of the unit matrix."""
     cdef lanes a = state.theta[2], offset = state.theta[3], tilt = state.theta[4]
-    cdef lanes zero = splat(0.0), one = splat(1.0), tiny = splat(1e-18), shift
+    cdef lanes zero = splat(0.0), one = splat(1.0), shift
     cdef lanes bb = zero, bs = zero, b1 = zero, bz = zero, ss = zero, s1 = zero, sz = zero
     cdef lanes rb = zero, rs = zero, rh = zero, r1 = zero, rz = zero, rr = zero, w0 = zero, wz = zero, wzz = zero
     cdef lanes bh = zero, sh = zero, hh = zero, h1 = zero, hz = zero
-    cdef lanes zeta, c, root, q, s, g, e, r, w, ws, wg, wr, h, x, rate
+    cdef lanes zeta, q, s, g, e, r, w, ws, wg, wr, x
     cdef mask held
     cdef Contact contact
-    # contact ends in a jump where z = z0 + end; where it is hidden, it is drawn out to both sides over a distance of
-    # about that of the samples, so that the fit can find it
     cdef lanes per_reach = load(problem.per_reach)
     cdef mask seeks = less(zero, per_reach)
     cdef int i, j, k
@@ -92,28 +131,7 @@ cdef inline void assess_as(Sums sums, Problem* problem, State* state) noexcept n
     for i in range(problem.points):
         zeta = load(problem.zeta + i * LANES)
         w = load(problem.weight + i * LANES)
-        c = zeta + shift
-        root = load(problem.root + i * LANES)
-        if sums == INSIDE:
-            jkr_at(
-                contact.b, contact.per_b, a, contact.u_end, larger(c, tiny) + contact.end, &root, &q, &s, &g, &e
-            )
-        else:
-            model_at(&problem.law, &contact, larger(c, tiny), &root, &q, &s, &g)
-            q = q - a
-        store(problem.root + i * LANES, root)
-        if sums != PLAIN:
-            x = larger(smaller(c * per_reach, one), -one)
-            # ½ + ¾x − ¼x³, the cubic from 0 to 1 that is flat at both ends
-            h = choose(seeks, splat(0.5) + x * (0.75 - 0.25 * x * x), one)
-            rate = choose(seeks, (0.75 - 0.75 * x * x) * per_reach, zero)
-            rate = rate * q
-            s = h * s + rate
-            g = h * g
-            q = h * q
-            if sums == INSIDE:
-                g = g - rate * contact.end_of_b
-                e = h * e - rate * contact.end_of_adhesion
+        row_at(sums, problem, &contact, zeta + shift, per_reach, seeks, i, &q, &s, &g, &e)
         r = load(problem.y + i * LANES) - q - (offset + tilt * zeta)
         ws = w * s
         wg = w * g
@@ -127,10 +145,10 @@ cdef inline void assess_as(Sums sums, Problem* problem, State* state) noexcept n
         sz = sz + ws * zeta
         if sums != PLAIN:
             # of h, ∂d/∂a being S − h; inside the contact of ∂d/∂a itself
-            x = w * e if sums == INSIDE else w * h
+            x = w * e
             bh = bh + x * g
             sh = sh + x * s
-            hh = hh + (x * e if sums == INSIDE else x * h)
+            hh = hh + x * e
             h1 = h1 + x
             hz = hz + x * zeta
             rh = rh + x * r

@@ -4,6 +4,7 @@ from libc.math cimport fabs, sqrt
 
 from fvproc._core.fit cimport FEWEST, MOST_POINTS, Problem, Solution
 from fvproc._core.lanes cimport LANES
+from fvproc._core.noise cimport correlated_variances
 from fvproc._core.types cimport FIT_FAILED, JKR, TOO_FEW_POINTS, Branch, ContactFit
 
 cdef enum:
@@ -157,6 +158,8 @@ cdef inline int pose(
     problem.film_reach[lane] = film_reach
     problem.top[lane] = top
     problem.noise[lane] = branch.noise
+    if branch.correlated:
+        problem.correlated = True
     problem.per_reach[lane] = 0.0
     if free_adhesion and not branch.ends:
         i = branch.end if branch.end < branch.axis.n - 1 else branch.axis.n - 1
@@ -174,8 +177,10 @@ cdef inline void conclude(
     bint free_adhesion, int baseline_parameters, double quantum, ContactFit* fit
 ) noexcept nogil:
     """Parameters and their standard errors from the solution of a lane."""
-    cdef double variance, contact_variance, degrees, mean = 0.0, total = 0.0, squares = 0.0, w, y, end
+    cdef double variance, contact_variance, degrees, mean = 0.0, total = 0.0, squares = 0.0, w, y, end, least, expected
+    cdef double[3] variances
     cdef Py_ssize_t points = 0, inside = 0, p
+    cdef int k
     if solution.failed[lane] > 0.5:
         fit.status = FIT_FAILED
         return
@@ -194,25 +199,40 @@ cdef inline void conclude(
     if inside < FEWEST:
         fit.status = TOO_FEW_POINTS
         return
-    # residual variance: pooled over contact and baseline, unless the contact is plainly worse than the rest
     degrees = points - 2 - free_adhesion
-    contact_variance = solution.contact_cost[lane] / degrees if degrees >= 1.0 else 0.0
-    variance = branch.noise * branch.noise
-    if baseline_parameters > 0 or not branch.ends:
-        variance = solution.cost[lane] / (
-            points + problem.free_sums[0][lane] - 2 - free_adhesion - baseline_parameters
-        )
-    if variance < quantum * quantum / 12.0:
-        variance = quantum * quantum / 12.0
-    if degrees >= 1.0 and contact_variance > variance * (1.0 + 4.0 * sqrt(2.0 / degrees)):
-        variance = contact_variance
-    variance *= branch.inflation
+    least = quantum * quantum / 12.0
+    if branch.correlated:
+        # cost of the contact over what the noise lets expect; only where it is plainly larger does it widen the errors
+        expected = correlated_variances(branch, problem, solution, lane, begin, baseline_parameters, variances)
+        contact_variance = 1.0
+        if degrees >= 1.0:
+            contact_variance = solution.contact_cost[lane] * points / (degrees * expected)
+            if not contact_variance > 1.0 + 4.0 * sqrt(2.0 / degrees):
+                contact_variance = 1.0
+        for k in range(3):
+            variances[k] = contact_variance * variances[k] + (
+                branch.noise * branch.noise * solution.of_anchor[k][lane]
+            )
+    else:
+        # residual variance: pooled over contact and baseline, unless the contact is plainly worse than the rest
+        contact_variance = solution.contact_cost[lane] / degrees if degrees >= 1.0 else 0.0
+        variance = branch.noise * branch.noise
+        if baseline_parameters > 0 or not branch.ends:
+            variance = solution.cost[lane] / (
+                points + problem.free_sums[0][lane] - 2 - free_adhesion - baseline_parameters
+            )
+        if variance < least:
+            variance = least
+        if degrees >= 1.0 and contact_variance > variance * (1.0 + 4.0 * sqrt(2.0 / degrees)):
+            variance = contact_variance
+        for k in range(3):
+            variances[k] = variance * solution.inverse[k][lane]
     fit.compliance = solution.theta[0][lane]
-    fit.compliance_std = sqrt(variance * solution.inverse[0][lane])
+    fit.compliance_std = sqrt(variances[0])
     fit.z0 = solution.theta[1][lane] + branch.axis.centre
-    fit.z0_std = sqrt(variance * solution.inverse[1][lane])
+    fit.z0_std = sqrt(variances[1])
     fit.adhesion = solution.theta[2][lane]
-    fit.adhesion_std = sqrt(variance * solution.inverse[2][lane])
+    fit.adhesion_std = sqrt(variances[2])
     if problem.law.kind == JKR:     # from its root
         fit.adhesion_std *= 2.0 * fabs(fit.adhesion)
         fit.adhesion *= fabs(fit.adhesion)

@@ -157,8 +157,9 @@ cdef struct Branch:
     double offset               # baseline at ζ = 0, nm
     double tilt                 # baseline's slope
     double noise                # standard deviation about the baseline, nm
-    double inflation            # variance of a mean over that of white noise
+    double inflation            # variance of a long mean over that of white noise, as a first-order autoregression's
     bint correlated
+    double[8] components        # variances of the noise's components where it is correlated, nm² (noise.pxd)
     Py_ssize_t start            # the baseline is fitted on [start, n)
     double peak                 # largest d
     Py_ssize_t peak_at

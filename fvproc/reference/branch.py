@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class Branch:
     noise: float = 0.0
     inflation: float = 1.0
     correlated: bool = False
+    components: np.ndarray = field(default_factory=lambda: np.zeros(8))
     width: int = 1
     far: int = 0
     start: int = 0

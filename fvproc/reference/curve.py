@@ -25,6 +25,7 @@ from fvproc.reference.branch import (
 )
 from fvproc.reference.contact import Contact
 from fvproc.reference.fit import Fit, fit_contact, fit_window
+from fvproc.reference.noise import set_components
 from fvproc.volume import RawTile
 
 _NM = 1e-9
@@ -113,6 +114,8 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings, thickness: flo
     if flags & (Flag.SATURATED | Flag.NO_THICKNESS):
         return _sealed(values, flags)
 
+    if flags & Flag.NOISE_CORRELATED:
+        set_components(approach, retract, s.baseline_order, quantum**2 / 12.0)
     fitted = approach if s.fit_approach else retract
     adhesion = 0.0
     if s.adhesive:

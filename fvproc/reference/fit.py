@@ -11,6 +11,7 @@ from fvproc._core.settings import Law
 from fvproc.quantities import Flag
 from fvproc.reference.branch import Branch
 from fvproc.reference.contact import Contact
+from fvproc.reference.noise import correlated_variances
 
 FEWEST = 5
 MOST_POINTS = 80
@@ -178,15 +179,29 @@ def fit_contact(
     if with_free:
         variance = cost / (len(y) + len(far_d) - 2 - free_adhesion - baseline_parameters)
     variance = max(variance, quantum**2 / 12.0)
-    if degrees >= 1 and contact_sse / degrees > variance * (1.0 + 4.0 * math.sqrt(2.0 / degrees)):
-        variance = contact_sse / degrees
     try:
         inverse = np.linalg.inv(jacobian.T @ jacobian)
     except np.linalg.LinAlgError:
         return Fit(Flag.FIT_FAILED)
+    if branch.correlated:
+        influence = inverse @ (jacobian[: len(y)] / root[:, None]).T
+        free_influence = np.zeros((len(inverse), branch.n - branch.free))
+        if with_free:
+            free_influence = inverse @ jacobian[len(y) : len(y) + len(far_d)].T
+        variances, likely = correlated_variances(branch, begin, weight, influence, free_influence)
+        ratio = contact_sse * len(y) / (degrees * likely) if degrees >= 1 else 1.0
+        if degrees >= 1 and ratio > 1.0 + 4.0 * math.sqrt(2.0 / degrees):
+            variances = ratio * variances
+        if free_adhesion:
+            # what else is known of the pull-off has an error of its own, which is no noise of samples
+            variances = variances + branch.noise**2 * (inverse @ jacobian[-1]) ** 2
+    else:
+        if degrees >= 1 and contact_sse / degrees > variance * (1.0 + 4.0 * math.sqrt(2.0 / degrees)):
+            variance = contact_sse / degrees
+        variances = variance * np.diag(inverse)
     stds = np.zeros(5)
     with np.errstate(invalid="ignore"):
-        stds[free] = np.sqrt(variance * branch.inflation * np.diag(inverse))
+        stds[free] = np.sqrt(variances)
     stds *= scale
     pull_off, pull_off_std = float(theta[2]), float(stds[2])
     if inside:

@@ -143,7 +143,7 @@ cdef inline void fit_components(
     cdef double[8] power
     cdef double[8] across
     cdef double[8] variance
-    cdef double[8] slope
+    cdef double[8] slope = [0, 0, 0, 0, 0, 0, 0, 0]
     cdef double model, width = 1.0, x, degrees
     cdef int level, i, j, stage, sweep
     if length > 0.0:
@@ -155,8 +155,7 @@ cdef inline void fit_components(
         sum_of_neighbours(rho, power, width, across, variance)
         for j in range(COMPONENTS):
             made[level][j] = (variance[j] - rho[j] * across[j] * across[j]) / (width * width)
-            if length > 0.0:
-                made[level][j] -= 0.5 * slope[j] * width * width
+            made[level][j] -= 0.5 * slope[j] * width * width
             power[j] = power[j] * power[j]
         width = 2.0 * width
     for stage in range(2):

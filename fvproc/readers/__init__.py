@@ -22,6 +22,7 @@ GROUP = "fvproc.readers"  # entry-point group: one module (or object) per format
 _BUILT_IN = {
     "nanoscope": "fvproc.readers.nanoscope",
     "jpk": "fvproc.readers.jpk",
+    "nanosurf": "fvproc.readers.nanosurf",
     "curves": "fvproc.readers.curves",
 }
 

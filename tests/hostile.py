@@ -1,4 +1,4 @@
-"""Changed copies of files, and what must hold when fvproc meets them: an error of its own or numbers, soon and small."""
+"""Changed copies of files, and what must hold when fvproc meets them: its own error or numbers, soon and small."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def mutations(content: bytes, count: int, header: int, seed: int = 0) -> Iterato
 
 
 def survives(path: Path, open_file: Callable[[Path], fv.ForceVolume] = fv.open) -> bool:
-    """Open and read a file; return whether it was read. Anything but an fvproc error is raised, or a failed assertion."""
+    """Open and read a file; return whether it was read; anything but an fvproc error is raised."""
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     try:
         volume = open_file(path)

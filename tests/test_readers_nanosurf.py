@@ -200,7 +200,7 @@ def test_separation_is_the_vendors() -> None:
 
 
 def test_the_map_goes_back_and_forth_from_the_bottom() -> None:
-    """Height at the end of the approach against the image measured before it, at the same points, as good as drift lets.
+    """Height at the end of the approach against the image at the same points, as good as drift lets.
 
     The image is another measurement of the same area, 0.955; every other order of the same heights is worse.
     """

@@ -1,8 +1,8 @@
 """Nanosurf .nid: single force-distance curves and maps of them, from a text header and blocks of integers.
 
 **Numbers.** Deflection is in N, m or V, as the software saved it. Newtons were made with the spring constant in the
-file's [DataSet\\Calibration\\Cantilever], and become metres with the same one; one given by the user then makes force of
-these metres. z is the sensor of the z axis, which grows toward the sample, else the axis as it was driven.
+file's [DataSet\\Calibration\\Cantilever], and become metres with the same one; one given by the user then makes
+force of these metres. z is the sensor of the z axis, which grows toward the sample, else the axis as it was driven.
 
 **Order.** A row of *Spec backward* is stored in the order of its axis as that of *Spec forward*, so that it is reversed
 here. Rows end early: LineDimNPoints tells how many numbers of row N were measured. Maps are measured back and forth,
@@ -64,7 +64,8 @@ def open(path: str) -> ForceVolume:
     if last + 1 < lines:
         warnings.append(f"CurLine = {last}: of {lines} curves, {lines - last - 1} were not measured")
     spec = found.sections.get("DataSet-Info", {})
-    facts = {key: spec[key][:80] for key in ("Head type", "Cantilever type", "Software ver.", "Date") if key in spec}
+    told = ("Head type", "Cantilever type", "Software ver.", "Date")
+    facts: dict[str, str] = {key: spec[key][:80] for key in told if key in spec}
     return ForceVolume(
         path=path,
         format=name,
@@ -86,7 +87,7 @@ def read(volume: ForceVolume, tile: Tile) -> RawTile:
     """Read a tile: the rows of its curves in one run for each channel."""
     found = header(volume.path)
     rows = _rows(volume, tile)
-    return RawTile(*(_curves(volume, found, branch, rows) for branch in _GROUPS))
+    return RawTile(_curves(volume, found, "approach", rows), _curves(volume, found, "retract", rows))
 
 
 def vendor_maps(volume: ForceVolume) -> dict[str, VendorMap]:
@@ -175,13 +176,17 @@ def _grid(path: str, found: Header, lines: int, warnings: list[str]) -> Grid:
     try:
         x0, x1, y0, y1, nx, ny = (float(part) for part in table["Map0"].split(";")[:6])
         if table.get("Count", "1") == "1" and nx * ny == lines and nx >= 1 and nx == int(nx) and ny == int(ny):
-            # the points lie in the middle of the pixels
-            sizes = [(b - a) * n / (n - 1) if n > 1 else None for a, b, n in ((y0, y1, ny), (x0, x1, nx))]
-            return Grid(int(ny), int(nx), *(size if size and 0 < size < 1 else None for size in sizes))
+            return Grid(int(ny), int(nx), _edge(y0, y1, ny), _edge(x0, x1, nx))
     except (KeyError, ValueError, OverflowError):
         pass
     warnings.append(f"[{_MAP_TABLE}] does not tell where the {lines} curves lie: they come as one row")
     return Grid(1, lines)
+
+
+def _edge(first: float, last: float, count: float) -> float | None:
+    """Return the length of an edge from its outermost points, which lie in the middle of their pixels."""
+    edge = (last - first) * count / (count - 1) if count > 1 else 0.0
+    return edge if 0 < edge < 1 else None
 
 
 # ---- reading

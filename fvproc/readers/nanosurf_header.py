@@ -84,7 +84,7 @@ class DataSet:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Sections as nested dicts of text without the rows' own lines, the data sets in the order of the file, and its digest.
+    """Sections as nested dicts of text without the rows' own lines, and the data sets in the order of the file.
 
     `digest` is the SHA-256 of the header's bytes.
     """
@@ -164,7 +164,8 @@ def _content(path: str) -> tuple[bytes, int]:
     except OSError as error:
         raise FileFormatError(f"{path}: the file cannot be read: {error.strerror or error}") from None
     raise FileFormatError(
-        f"{path}: no '#!' in the first {len(content)} bytes, which ends the header: the file is truncated; fetch it again"
+        f"{path}: no '#!' in the first {len(content)} bytes, which ends the header: the file is truncated;"
+        " fetch it again"
     )
 
 

@@ -22,6 +22,7 @@ GROUP = "fvproc.readers"  # entry-point group: one module (or object) per format
 _BUILT_IN = {
     "nanoscope": "fvproc.readers.nanoscope",
     "jpk": "fvproc.readers.jpk",
+    "asylum": "fvproc.readers.asylum",
     "nanosurf": "fvproc.readers.nanosurf",
     "curves": "fvproc.readers.curves",
 }
@@ -49,7 +50,10 @@ class Reader(Protocol):
         """Usual file name suffixes in lower case with the dot; used for wording errors only."""
 
     def sniff(self, head: bytes, path: str) -> bool:
-        """Tell whether the file is of this format, from its first bytes, and its content where these do not tell."""
+        """Tell whether the file is of this format, from its first bytes, and its content where these do not tell.
+
+        Of a folder, `head` is empty.
+        """
 
     def open(self, path: str) -> ForceVolume:
         """Read the header; raise FileFormatError that names file, field, value and remedy.
@@ -76,7 +80,7 @@ def open_volume(
     Parameters
     ----------
     path : path-like
-        The file.
+        The file; a folder where the format is one of many files.
     spring_constant, deflection_sensitivity, z_sensitivity : float, optional
         Override the file's values, in N/m, m/V and m/V.
 
@@ -93,15 +97,7 @@ def open_volume(
         If an override is not finite and positive.
     """
     name = str(Path(os.fsdecode(path)).absolute())  # workers run in other folders
-    try:
-        with Path(name).open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except FileNotFoundError:
-        raise FileFormatError(f"{name}: no such file") from None
-    except OSError as error:
-        raise FileFormatError(f"{name}: the file cannot be read: {error.strerror or error}") from None
-    if not head:
-        raise FileFormatError(f"{name}: the file is empty")
+    head = _head(name)
     broken: list[str] = []
     for reader in _readers(broken):
         if reader.sniff(head, name):
@@ -185,11 +181,29 @@ def _load(name: str) -> Reader:
     return cast(Reader, _plug_ins()[name].load())
 
 
+def _head(name: str) -> bytes:
+    """Return the first bytes of a file; none of a folder, which a reader may know by what lies in it."""
+    if Path(name).is_dir():
+        return b""
+    try:
+        with Path(name).open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except FileNotFoundError:
+        raise FileFormatError(f"{name}: no such file") from None
+    except OSError as error:
+        raise FileFormatError(f"{name}: the file cannot be read: {error.strerror or error}") from None
+    if not head:
+        raise FileFormatError(f"{name}: the file is empty")
+    return head
+
+
 def _unknown(name: str, broken: list[str]) -> str:
     known = "; ".join(f"{format}: {description}" for format, description in formats().items())
     suffix = Path(name).suffix.lower()
     usual = [reader.name for reader in _readers([]) if suffix and suffix in reader.suffixes]
     hint = f" It is named like a {' or '.join(usual)} file, but its content is not one's." if usual else ""
+    if Path(name).is_dir():
+        hint = " It is a folder, which cannot be read as one map."
     faulty = f" Readers that could not be loaded: {', '.join(broken)}." if broken else ""
     return f"{name}: no known format of force volumes.{hint} Known are {known}.{faulty}"
 

@@ -62,6 +62,33 @@ def open(
     )
 
 
+def from_arrays(
+    approach: Any, retract: Any, *, z: tuple[Any, Any], units: str, z_units: str, **settings: Any
+) -> ForceVolume:
+    """Make a volume of NumPy, Dask or Zarr arrays; see `fvproc.readers.arrays.from_arrays` for the settings.
+
+    Parameters
+    ----------
+    approach, retract : array, shape (ny, nx, samples), (curves, samples) or (samples,)
+        Deflection, samples in the order of time.
+    z : tuple of two arrays, shape (samples,) or that of `approach` and `retract`
+        Growing toward the sample.
+    units, z_units : str
+        Such as ``"V"``, ``"nm"``; for deflection also a force. Never guessed.
+    **settings
+        spring_constant (N/m), deflection_sensitivity, z_sensitivity (m/V), scale, offset, z_scale, z_offset, size_x,
+        size_y (m), rotation (degrees), tip_radius (m), tip_half_angle (rad), poisson_ratio, label.
+
+    Raises
+    ------
+    FileFormatError, CalibrationError
+        If shapes or units do not fit, z runs the wrong way, or a value is not finite and positive.
+    """
+    from fvproc.readers.arrays import from_arrays
+
+    return from_arrays(approach, retract, z=z, units=units, z_units=z_units, **settings)
+
+
 def process(
     volume: ForceVolume | PathName,
     recipe: Recipe | None = None,
@@ -109,6 +136,8 @@ def process(
 
     if not isinstance(volume, ForceVolume):
         volume = open(volume)
+    if client is not None and hasattr(volume, "require_sendable"):
+        volume.require_sendable()
     recipe = agree(volume, recipe)
     outputs = _outputs(output)
     for number, path in enumerate(outputs):

@@ -30,15 +30,19 @@ def open(
     spring_constant: float | None = None,
     deflection_sensitivity: float | None = None,
     z_sensitivity: float | None = None,
+    mapping: PathName | dict[str, Any] | None = None,
 ) -> ForceVolume:
     """Open a file of force-distance curves; headers are read, curves stay on disk.
 
     Parameters
     ----------
     path : path-like
-        A curves file (HDF5) or a Bruker NanoScope file, or what a plug-in reads.
+        A file of one of the formats in docs/formats.md, a folder of Asylum curves, or what a plug-in reads.
     spring_constant, deflection_sensitivity, z_sensitivity : float, optional
         Go before the file's values; in N/m, m/V, m/V.
+    mapping : path-like or dict, optional
+        For an HDF5 file of any layout: the TOML file, or its content, that says where in it deflection, z and
+        calibration lie.
 
     Returns
     -------
@@ -59,6 +63,7 @@ def open(
         spring_constant=spring_constant,
         deflection_sensitivity=deflection_sensitivity,
         z_sensitivity=z_sensitivity,
+        mapping=mapping,
     )
 
 
@@ -262,7 +267,7 @@ def process_many(
     threads: int | None = None,
     overwrite: bool = False,
     progress: bool = False,
-    calibration: dict[str, float | None] | None = None,
+    calibration: dict[str, Any] | None = None,
 ) -> list[Result]:
     """Process many files; one that fails does not stop the rest.
 

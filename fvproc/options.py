@@ -42,10 +42,12 @@ def _add_calibration(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("calibration", "goes before what the file says")
     for name, (option, unit) in CALIBRATION_FIELDS.items():
         group.add_argument(option, dest=f"calibration:{name}", metavar="X", help=f"in {unit}, or with a unit")
+    parser.add_argument("--mapping", metavar="FILE", help="TOML that says where in an HDF5 file the curves lie")
 
 
-def calibration(options: argparse.Namespace) -> dict[str, float | None]:
-    values: dict[str, float | None] = {}
+def calibration(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the keywords of `api.open`: calibration in SI units, and the mapping."""
+    values: dict[str, Any] = {"mapping": getattr(options, "mapping", None)}
     for name, (option, unit) in CALIBRATION_FIELDS.items():
         text = getattr(options, f"calibration:{name}", None)
         values[name] = None if text is None else parse_quantity(text, unit, option)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cache
 from os import PathLike
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from fvproc.errors import FileFormatError
 from fvproc.volume import ForceVolume, RawTile, Tile, VendorMap
@@ -26,6 +26,7 @@ _BUILT_IN = {
     "nanosurf": "fvproc.readers.nanosurf",
     "curves": "fvproc.readers.curves",
     "arrays": "fvproc.readers.arrays",
+    "mapping": "fvproc.readers.mapping",
 }
 
 _HEAD_BYTES = 4096
@@ -75,6 +76,7 @@ def open_volume(
     spring_constant: float | None = None,
     deflection_sensitivity: float | None = None,
     z_sensitivity: float | None = None,
+    mapping: str | PathLike[str] | dict[str, Any] | None = None,
 ) -> ForceVolume:
     """Open a force volume: find its reader by content, read its header, apply the user's calibration.
 
@@ -84,6 +86,8 @@ def open_volume(
         The file; a folder where the format is one of many files.
     spring_constant, deflection_sensitivity, z_sensitivity : float, optional
         Override the file's values, in N/m, m/V and m/V.
+    mapping : path-like or dict, optional
+        Of an HDF5 file: what lies where in it, as a TOML file or its content; see `fvproc.readers.mapping`.
 
     Returns
     -------
@@ -99,16 +103,21 @@ def open_volume(
     """
     name = str(Path(os.fsdecode(path)).absolute())  # workers run in other folders
     head = _head(name)
+    overrides = {
+        "spring_constant": spring_constant,
+        "deflection_sensitivity": deflection_sensitivity,
+        "z_sensitivity": z_sensitivity,
+    }
+    if mapping is not None:
+        from fvproc.readers.mapping import open_with
+
+        volume = open_with(name, mapping)
+        return replace(volume, calibration=volume.calibration.override(**overrides))
     broken: list[str] = []
     for reader in _readers(broken):
         if reader.sniff(head, name):
             volume = reader.open(name)
-            calibration = volume.calibration.override(
-                spring_constant=spring_constant,
-                deflection_sensitivity=deflection_sensitivity,
-                z_sensitivity=z_sensitivity,
-            )
-            return replace(volume, calibration=calibration)
+            return replace(volume, calibration=volume.calibration.override(**overrides))
     raise FileFormatError(_unknown(name, broken))
 
 

@@ -27,7 +27,9 @@ _BUILT_IN = {
     "curves": "fvproc.readers.curves",
     "arrays": "fvproc.readers.arrays",
     "mapping": "fvproc.readers.mapping",
+    "afmformats": "fvproc.readers.afmformats",
 }
+_LAST = "afmformats"  # claims what nobody else does, so that plug-ins go before it
 
 _HEAD_BYTES = 4096
 
@@ -166,9 +168,10 @@ def formats() -> dict[str, str]:
 
 
 def _readers(broken: list[str]) -> Iterator[Reader]:
-    """Yield the built-in readers, then the plug-ins; one that cannot be loaded is noted in `broken`."""
+    """Yield the built-in readers, then the plug-ins, then the last resort; `broken` notes what cannot be loaded."""
     for name in _BUILT_IN:
-        yield _load(name)
+        if name != _LAST:
+            yield _load(name)
     for name in _plug_ins():
         try:
             reader = _load(name)
@@ -176,6 +179,7 @@ def _readers(broken: list[str]) -> Iterator[Reader]:
             broken.append(f"{name} ({type(error).__name__}: {error})")
         else:
             yield reader
+    yield _load(_LAST)
 
 
 @cache
@@ -212,6 +216,8 @@ def _unknown(name: str, broken: list[str]) -> str:
     suffix = Path(name).suffix.lower()
     usual = [reader.name for reader in _readers([]) if suffix and suffix in reader.suffixes]
     hint = f" It is named like a {' or '.join(usual)} file, but its content is not one's." if usual else ""
+    if suffix in (".h5", ".hdf5", ".nhf"):
+        hint += " HDF5 of any other layout can be read with a mapping that says what lies where: --mapping FILE."
     if Path(name).is_dir():
         hint = " It is a folder, which cannot be read as one map."
     faulty = f" Readers that could not be loaded: {', '.join(broken)}." if broken else ""

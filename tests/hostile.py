@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import resource
 import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import fvproc as fv
 from fvproc import readers
 from fvproc.errors import FvprocError
 from fvproc.volume import Tile
+
+resource = pytest.importorskip("resource")  # Unix tells how much memory was taken
 
 SECONDS = 5.0
 BYTES = 1 << 30

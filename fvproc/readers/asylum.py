@@ -13,14 +13,13 @@ the curve, or of an image of the same map in the folder, since the curves of a m
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
 import numpy as np
 
 from fvproc.errors import CalibrationError, FileFormatError
 from fvproc.readers.asylum_index import Index, curve_name, index, waves_in
-from fvproc.readers.asylum_wave import HEADER_BYTES, looks_like, number, value
+from fvproc.readers.asylum_wave import HEADER_BYTES, bytes_at, looks_like, number, opened, value
 from fvproc.readers.blocks import buffer, read_block
 from fvproc.volume import Branch, Calibration, Channel, ForceVolume, Grid, RawBranch, RawTile, Setting, Tile, VendorMap
 
@@ -214,11 +213,8 @@ def _samples(found: Index, part: int, first: int, last: int, longest: int) -> np
         path = found.files[curve][part]
         wanted = int(found.points[curve]) * stored.itemsize
         try:
-            handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            try:
-                content = os.pread(handle, wanted, int(found.start[curve, part]))
-            finally:
-                os.close(handle)
+            with opened(path) as handle:
+                content = bytes_at(handle, wanted, int(found.start[curve, part]))
         except OSError as error:
             raise FileFormatError(f"{path}: the file cannot be read: {error.strerror or error}") from None
         if len(content) != wanted:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from fvproc.errors import FileFormatError
-from fvproc.readers.asylum_wave import HEADER_BYTES, Wave, WaveError, labels_of, note_of, parse, value
+from fvproc.readers.asylum_wave import HEADER_BYTES, Wave, WaveError, bytes_at, labels_of, note_of, opened, parse, value
 
 _NAME = re.compile(r"Line(\d{4,6})Point(\d{4,6})([A-Za-z]*)\.ibw", re.IGNORECASE)
 _DEPTH = 3
@@ -271,13 +271,12 @@ def _curve(deflection: str, z: str) -> tuple[_Curve, str]:
 
 def _column(path: str, wanted: tuple[str, ...]) -> tuple[tuple[int, str], Wave, bytes]:
     """Return number and name of the column of a wave that is called one of `wanted`, the wave and its note."""
-    with Path(path).open("rb", buffering=0) as file:
-        handle = file.fileno()
-        wave = parse(os.pread(handle, HEADER_BYTES, 0), os.fstat(handle).st_size)
+    with opened(path) as handle:
+        wave = parse(bytes_at(handle, HEADER_BYTES, 0), os.fstat(handle).st_size)
         if wave.dtype[1:] not in ("f4", "f8") or len(wave.shape) > 2:
             raise WaveError(f"{wave.dtype} of shape {wave.shape}: a force curve has float columns")
         note = note_of(handle, wave)
-        match = _NAME.fullmatch(Path(path).name)
+        match = _NAME.fullmatch(path.rpartition(os.sep)[2])
         if len(wave.shape) == 1 and match and match[3]:
             return (0, match[3]), wave, note
         names = labels_of(handle, wave, 1)[: wave.shape[1]] if len(wave.shape) == 2 else []
@@ -290,9 +289,9 @@ def _column(path: str, wanted: tuple[str, ...]) -> tuple[tuple[int, str], Wave, 
 def _images(paths: list[str]) -> Iterator[tuple[str, Wave, list[str]]]:
     for path in paths[:_IMAGES]:
         try:
-            with Path(path).open("rb", buffering=0) as file:
-                wave = parse(os.pread(file.fileno(), HEADER_BYTES, 0), os.fstat(file.fileno()).st_size)
-                names = labels_of(file.fileno(), wave, 2)
+            with opened(path) as handle:
+                wave = parse(bytes_at(handle, HEADER_BYTES, 0), os.fstat(handle).st_size)
+                names = labels_of(handle, wave, 2)
         except (WaveError, OSError):
             continue  # what is not a wave of images is no concern of the curves
         if len(wave.shape) == 3 and any(name.startswith("Map") for name in names):
@@ -302,6 +301,6 @@ def _images(paths: list[str]) -> Iterator[tuple[str, Wave, list[str]]]:
 def _notes(paths: list[str]) -> bytes:
     """Return the note of the map's image, which holds the settings where the curves' own notes are short."""
     for path, wave, _ in _images(paths):
-        with Path(path).open("rb", buffering=0) as file:
-            return note_of(file.fileno(), wave)
+        with opened(path) as handle:
+            return note_of(handle, wave)
     return b""

@@ -15,6 +15,8 @@ from __future__ import annotations
 import math
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +64,22 @@ class Wave:
     end: int
     note: tuple[int, int]
     labels: tuple[tuple[int, int], ...]
+
+
+@contextmanager
+def opened(path: str) -> Iterator[int]:
+    """Open a file as a bare handle: a map is thousands of files, and file objects cost more than reading them."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def bytes_at(handle: int, length: int, place: int) -> bytes:
+    """Read up to so many bytes from a place; fewer where the file ends."""
+    os.lseek(handle, place, os.SEEK_SET)
+    return os.read(handle, length)
 
 
 def looks_like(head: bytes) -> bool:
@@ -123,7 +141,7 @@ def labels_of(handle: int, wave: Wave, dimension: int) -> list[str]:
     if dimension >= len(wave.shape):
         return []
     place, length = wave.labels[dimension]
-    content = os.pread(handle, min(length, 32 * (wave.shape[dimension] + 1), 1 << 16), place)
+    content = bytes_at(handle, min(length, 32 * (wave.shape[dimension] + 1), 1 << 16), place)
     names = [content[i : i + 32].split(b"\0")[0].decode("latin-1") for i in range(0, len(content), 32)]
     return names[1:]  # the first is that of the dimension itself
 
@@ -131,7 +149,7 @@ def labels_of(handle: int, wave: Wave, dimension: int) -> list[str]:
 def note_of(handle: int, wave: Wave) -> bytes:
     """Return the note of a wave, of which `handle` is the open file: lines of ``Key: value`` that end in CR."""
     place, length = wave.note
-    return os.pread(handle, length, place)
+    return bytes_at(handle, length, place)
 
 
 def value(note: bytes, key: bytes) -> bytes | None:

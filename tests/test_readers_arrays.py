@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import dask.array
+import distributed
 import h5py
 import numpy as np
 import pytest
@@ -157,6 +158,19 @@ def test_arrays_that_can_be_sent_arrive(content: dict[str, Any]) -> None:
 
     volume = pickle.loads(pickle.dumps(volume_of(content, lazy)))
     assert (readers.read_tile(volume, Tile(3, 9)).approach.deflection == 1).all() and volume.shape == shape[:2]
+
+
+def test_dask_arrays_are_processed_on_a_cluster(content: dict[str, Any]) -> None:
+    """Workers of their own processes, as on a cluster: each computes the part of the arrays that its tile needs."""
+
+    def lazy(array: np.ndarray) -> Any:
+        return dask.array.from_array(array, chunks=(2, 5, -1))
+
+    want = fv.process(content["path"], RECIPE)["modulus"]
+    cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None)
+    with cluster, distributed.Client(cluster) as client:
+        maps = fv.process(volume_of(content, lazy), RECIPE, client=client)
+    np.testing.assert_array_equal(maps["modulus"], want)
 
 
 def test_arrays_can_be_converted(content: dict[str, Any], tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def from_arrays(
         told = channel(where, dtype, units, scale=scale, offset=offset, spring_constant=constant, force=True)
         told_z = channel(f"{label}: z of {branch}", z_dtype, z_units, scale=z_scale, offset=z_offset)
         first = positions[(0,) * (len(z_shape) - 1)]
-        ends = np.asarray(first if len(z_shape) > 1 else positions, np.float64)[[0, -1]]
+        ends = _computed(first if len(z_shape) > 1 else positions[:]).astype(np.float64)[[0, -1]]
         require_direction(f"{label}: z of {branch}", branch, float(ends[0]), float(ends[1]), told_z.scale)
         arrays[f"{branch} deflection"], arrays[f"{branch} z"] = deflection, positions
         parts.append(Branch(own[-1], told, told_z, shared))
@@ -197,7 +197,7 @@ def read(volume: ForceVolume, tile: Tile) -> RawTile:
         told: Branch = getattr(volume, branch)
         deflection = _curves(volume, f"{branch} deflection", told.deflection.dtype, tile)
         if told.z_shared:
-            z = np.asarray(volume.arrays[f"{branch} z"][:], told.z.dtype)
+            z = _computed(volume.arrays[f"{branch} z"][:]).astype(told.z.dtype)
         else:
             z = _curves(volume, f"{branch} z", told.z.dtype, tile)
         parts.append(RawBranch(deflection, z))
@@ -239,8 +239,13 @@ def _curves(volume: ArrayVolume, key: str, dtype: str, tile: Tile) -> np.ndarray
     values = buffer(dtype, (len(tile), array.shape[-1]))
     with np.errstate(over="ignore"):  # beyond float32 is infinite, which the kernel takes as invalid
         for part, index in _slices(len(array.shape), tile, volume.grid.nx):
-            values[part] = np.asarray(array[index]).reshape(-1, array.shape[-1])
+            values[part] = _computed(array[index]).reshape(-1, array.shape[-1])
     return values
+
+
+def _computed(block: Any) -> np.ndarray:
+    """Return a slice as numbers; a lazy one is computed here, since a task that waits for others may wait for ever."""
+    return np.asarray(block.compute(scheduler="synchronous") if hasattr(block, "compute") else block)
 
 
 def _slices(dimensions: int, tile: Tile, nx: int) -> Iterator[tuple[slice, Any]]:

@@ -8,7 +8,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,7 @@ class Index:
     units : (str, str)
         Of the waves.
     note : bytes
-        The longest note, which holds the settings.
+        That of the first curve or of the map's image, whichever is longer: it holds the settings.
     images : list of (str, Wave, list of str)
         Waves of three dimensions in the folder, with their layers' names.
     warnings : tuple of str
@@ -172,11 +172,13 @@ def _folder(path: str) -> Index:
             )
             continue
         try:
-            curves[place], own = _curve(deflection, z)
+            curve, own = _curve(deflection, z)
         except (WaveError, OSError) as error:
             failures.append(f"{Path(deflection).name}: {error}")
             continue
         digest.update(own.encode())
+        # a note may take 16 kB: only the first is kept
+        curves[place] = replace(curve, note=b"") if curves else curve
     if not curves:
         why = failures[0] if failures else "no LineXXXXPointXXXX.ibw in it"
         raise FileFormatError(f"{path}: no force curve of a map can be read: {why}")

@@ -96,7 +96,7 @@ def test_what_it_does_not_know_is_no_known_format(tmp_path: Path) -> None:
 def test_changed_files_are_refused_or_read(tmp_path: Path) -> None:
     pytest.importorskip("afmformats")
     content = b"".join(real_file(TAB).read_bytes().splitlines(keepends=True)[:300])
-    for number, changed in enumerate(hostile.mutations(content, 120, 4000)):
+    for number, changed in enumerate(hostile.mutations(content, 500, 4000)):
         path = tmp_path / f"changed{number % 8}.tab"
         path.write_bytes(changed)
         hostile.survives(path)

@@ -7,6 +7,7 @@ from pathlib import Path
 import hostile
 import nanosurf_files
 import numpy as np
+import pytest
 
 
 def test_changed_files_are_refused_or_read(tmp_path: Path) -> None:
@@ -18,6 +19,13 @@ def test_changed_files_are_refused_or_read(tmp_path: Path) -> None:
         path.write_bytes(changed)
         read += hostile.survives(path)
     assert 100 < read < 850  # some changes do not matter, others must be noticed
+
+
+@pytest.mark.parametrize("line", [b"[a]\r\n", b"%07d=1\r\n"])
+def test_headers_of_very_many_lines_are_refused_soon(tmp_path: Path, line: bytes) -> None:
+    body = b"".join(line % number if b"%" in line else line for number in range(1_500_000))
+    (tmp_path / "long.nid").write_bytes(b"[DataSet]\r\nGroupCount=1\r\n" + body + b"\r\n#!")
+    assert not hostile.survives(tmp_path / "long.nid")
 
 
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:

@@ -27,7 +27,9 @@ from fvproc.errors import FileFormatError
 MAGIC = b"[DataSet]"
 _END = b"\n#!"
 _STEP = 1 << 20
-_HEADER_BYTES = 128 << 20  # three lines of text a curve and data set: two million curves
+_HEADER_BYTES = 64 << 20  # three lines of text a curve and data set: 256 × 256 curves take half of it
+_SECTIONS = 20_000
+_TEXT_BYTES = 8 << 20  # of all else; the sections of a real file have 200 kB
 _LINE = re.compile(rb"^LineDim(\d{1,9})(Points|Min|Range)=([^\r\n]{1,40})", re.MULTILINE)
 _REFERENCE = re.compile(r"DataSet-\d+:\d+")
 _KEPT = 4  # files whose header a process keeps
@@ -132,7 +134,9 @@ _LOCK = threading.Lock()
 
 def _parse(path: str, size: int) -> Header:
     content, start = _content(path)
-    sections, lines = _sections(content)
+    if content.count(b"\n[") > _SECTIONS:
+        refuse(path, "header", f"more than {_SECTIONS} sections", "it is damaged; fetch the file again")
+    sections, lines = _sections(path, content)
     groups = sections.get("DataSet")
     if groups is None:
         refuse(path, "[DataSet]", "missing", "fetch the file again")
@@ -169,10 +173,11 @@ def _content(path: str) -> tuple[bytes, int]:
     )
 
 
-def _sections(content: bytes) -> tuple[dict[str, dict[str, str]], dict[str, bytes]]:
+def _sections(path: str, content: bytes) -> tuple[dict[str, dict[str, str]], dict[str, bytes]]:
     """Return key and value of every section, and as they are the rows' own lines of the data sets."""
     sections: dict[str, dict[str, str]] = {}
     lines: dict[str, bytes] = {}
+    room = _TEXT_BYTES
     for part in re.split(rb"\r?\n(?=\[)", content):
         title, _, body = part.partition(b"]")
         name = title.lstrip(b"\xef\xbb\xbf[").decode("latin-1")
@@ -181,6 +186,9 @@ def _sections(content: bytes) -> tuple[dict[str, dict[str, str]], dict[str, byte
             lines[name] = body[first + 1 :]
             last = body.rfind(b"\nLineDim")
             body = body[:first] + body[body.find(b"\n", last + 1) :]
+        room -= len(body)
+        if room < 0:
+            refuse(path, "header", f"more than {_TEXT_BYTES} bytes of settings", "it is damaged; fetch the file again")
         values: dict[str, str] = {}
         for line in body.decode("latin-1").splitlines():
             key, equals, value = line.partition("=")
@@ -223,7 +231,8 @@ def _data_set(path: str, key: str, group: str, section: dict[str, str], own: byt
     begin = np.full(lines, number(path, key, section, "Dim0Min", 0.0))
     spans = np.full(lines, number(path, key, section, "Dim0Range", 0.0))
     columns = {b"Points": valid, b"Min": begin, b"Range": spans}
-    for row, what, text in _LINE.findall(own):
+    for match in _LINE.finditer(own):
+        row, what, text = match.groups()
         if int(row) < lines:
             try:
                 columns[what][int(row)] = int(text) if what == b"Points" else float(text)

@@ -224,7 +224,8 @@ def _arranged(path: str, found: list[Any], unit: str) -> _Curves:
             _refuse(path, f"curve {number}: columns {', '.join(data.columns)}: expected force and height")
         for part, segment in zip(branches, (data.appr, data.retr), strict=True):
             force, z = np.asarray(segment["force"], np.float64), -np.asarray(segment[height], np.float64)
-            part.append(((force / (constant or 1.0)).astype(np.float32), z))
+            with np.errstate(all="ignore"):  # beyond float32 is infinite, which the kernel takes as invalid
+                part.append(((force / (constant or 1.0)).astype(np.float32), z))
         x, y = _number(data.metadata, "grid index x"), _number(data.metadata, "grid index y")
         pixel = number if x is None or y is None or grid.ny == 1 else int(y) * grid.nx + int(x)
         if not 0 <= pixel < grid.curves or pixel in places:

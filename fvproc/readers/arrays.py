@@ -237,7 +237,7 @@ def _alignment(array: Any, nx: int) -> int:
 def _curves(volume: ArrayVolume, key: str, dtype: str, tile: Tile) -> np.ndarray:
     array = volume.arrays[key]
     values = buffer(dtype, (len(tile), array.shape[-1]))
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, which the kernel takes as invalid
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is infinite, which the kernel takes as invalid
         for part, index in _slices(len(array.shape), tile, volume.grid.nx):
             values[part] = _computed(array[index]).reshape(-1, array.shape[-1])
     return values

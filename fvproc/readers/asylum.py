@@ -220,5 +220,7 @@ def _samples(found: Index, part: int, first: int, last: int, longest: int) -> np
         if len(content) != wanted:
             raise FileFormatError(f"{path}: ends within the data: it has changed since it was opened; open it again")
         row[: found.points[curve]] = np.frombuffer(content, stored)
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which the kernel takes as invalid
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # a float64 beyond float32 becomes infinite, which the kernel takes as invalid
         return values.astype(target, copy=False)

@@ -333,6 +333,6 @@ def _curves(
         block = block[:, :, ::-1]
     curves = block.reshape(-1, samples)[tile.start - first * nx : tile.stop - first * nx]
     values = buffer(getattr(getattr(volume, branch), part).dtype, curves.shape)
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, which the kernel takes as invalid
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is infinite, which the kernel takes as invalid
         values[...] = curves
     return values

@@ -50,6 +50,19 @@ def test_maps_with_a_changed_curve_keep_the_others(tmp_path: Path) -> None:
         target = folder / "data/Line0001/Line0001Point0000Defl.ibw"
 
 
+def test_maps_with_a_changed_image_are_refused_or_read(tmp_path: Path) -> None:
+    path = asylum_files.folder(tmp_path / "map", 2, 2, lengths=(6, 5, 1))
+    whole = (path / "image.ibw").read_bytes()
+    read = 0
+    for number, changed in enumerate(hostile.mutations(whole, 300, len(whole), seed=3)):
+        path = path.rename(tmp_path / f"map{number}")
+        (path / "image.ibw").write_bytes(
+            asylum_files.checksum(changed) if number % 3 and len(changed) > 384 else changed
+        )
+        read += hostile.survives(path)
+    assert read > 200
+
+
 def test_a_curve_that_shrinks_after_opening_is_an_error(tmp_path: Path) -> None:
     path = asylum_files.folder(tmp_path / "map", 1, 2)
     volume = fv.open(path)

@@ -243,8 +243,11 @@ def _grid(metadata: Any, count: int, warnings: list[str]) -> Grid:
     if count == 1 and not (nx and ny):
         return Grid(1, 1)
     if nx and ny and count <= nx * ny <= _SPARSE * count and _number(metadata, "grid index x") is not None:
-        sizes = [_number(metadata, f"grid size {axis}") for axis in "yx"]
-        return Grid(int(ny), int(nx), *(size if size and 0 < size < 1 else None for size in sizes))  # type: ignore[arg-type]
+        size_y, size_x = (
+            size if size and 0 < size < 1 else None
+            for size in (_number(metadata, "grid size y"), _number(metadata, "grid size x"))
+        )
+        return Grid(int(ny), int(nx), size_y, size_x)
     warnings.append(f"the file does not tell where its {count} curves lie: they come as one row")
     return Grid(1, count)
 

@@ -31,18 +31,22 @@ def open(
     deflection_sensitivity: float | None = None,
     z_sensitivity: float | None = None,
     rel_std: Mapping[str, float] | None = None,
+    mapping: PathName | dict[str, Any] | None = None,
 ) -> ForceVolume:
     """Open a file of force-distance curves; headers are read, curves stay on disk.
 
     Parameters
     ----------
     path : path-like
-        A curves file (HDF5) or a Bruker NanoScope file, or what a plug-in reads.
+        A file of one of the formats in docs/formats.md, a folder of Asylum curves, or what a plug-in reads.
     spring_constant, deflection_sensitivity, z_sensitivity : float, optional
         Go before the file's values; in N/m, m/V, m/V.
     rel_std : mapping of str to float, optional
         Relative standard uncertainties, ``{"spring_constant": 0.1, …}``: of spring_constant, deflection_sensitivity,
         tip_radius, tip_half_angle, poisson_ratio; go before the file's. See docs/uncertainty.md.
+    mapping : path-like or dict, optional
+        For an HDF5 file of any layout: the TOML file, or its content, that says where in it deflection, z and
+        calibration lie.
 
     Returns
     -------
@@ -63,8 +67,36 @@ def open(
         spring_constant=spring_constant,
         deflection_sensitivity=deflection_sensitivity,
         z_sensitivity=z_sensitivity,
+        mapping=mapping,
     )
     return replace(volume, rel_std={**volume.rel_std, **rel_std}) if rel_std else volume
+
+
+def from_arrays(
+    approach: Any, retract: Any, *, z: tuple[Any, Any], units: str, z_units: str, **settings: Any
+) -> ForceVolume:
+    """Make a volume of NumPy, Dask or Zarr arrays; see `fvproc.readers.arrays.from_arrays` for the settings.
+
+    Parameters
+    ----------
+    approach, retract : array, shape (ny, nx, samples), (curves, samples) or (samples,)
+        Deflection, samples in the order of time.
+    z : tuple of two arrays, shape (samples,) or that of `approach` and `retract`
+        Growing toward the sample.
+    units, z_units : str
+        Such as ``"V"``, ``"nm"``; for deflection also a force. Never guessed.
+    **settings
+        spring_constant (N/m), deflection_sensitivity, z_sensitivity (m/V), scale, offset, z_scale, z_offset, size_x,
+        size_y (m), rotation (degrees), tip_radius (m), tip_half_angle (rad), poisson_ratio, label.
+
+    Raises
+    ------
+    FileFormatError, CalibrationError
+        If shapes or units do not fit, z runs the wrong way, or a value is not finite and positive.
+    """
+    from fvproc.readers.arrays import from_arrays
+
+    return from_arrays(approach, retract, z=z, units=units, z_units=z_units, **settings)
 
 
 def process(
@@ -114,6 +146,8 @@ def process(
 
     if not isinstance(volume, ForceVolume):
         volume = open(volume)
+    if client is not None and hasattr(volume, "require_sendable"):
+        volume.require_sendable()
     recipe = agree(volume, recipe)
     outputs = _outputs(output)
     for number, path in enumerate(outputs):

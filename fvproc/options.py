@@ -49,11 +49,12 @@ def _add_calibration(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=X",
         help=f"relative standard uncertainty, such as spring_constant=10%%; of {', '.join(UNCERTAIN)}",
     )
+    parser.add_argument("--mapping", metavar="FILE", help="TOML that says where in an HDF5 file the curves lie")
 
 
 def calibration(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the keywords of `fvproc.open` that the command line gives."""
-    values: dict[str, Any] = {}
+    """Return the keywords of `api.open`: calibration in SI units, its uncertainties, and the mapping."""
+    values: dict[str, Any] = {"mapping": getattr(options, "mapping", None)}
     for name, (option, unit) in CALIBRATION_FIELDS.items():
         text = getattr(options, f"calibration:{name}", None)
         values[name] = None if text is None else parse_quantity(text, unit, option)

@@ -362,7 +362,8 @@ def _preflight(volume: ForceVolume, client: Any) -> int:
             raise FvprocError(f"the cluster has no worker, not even after {FIRST_WORKER} s; start some") from None
     # the scheduler unpickles each task; it does not read the input
     _agree("the scheduler", client.run_on_scheduler(_inspection(None)), volume)
-    for address, seen in client.run(_inspection(volume.path)).items():
+    path = None if volume.format == "arrays" else volume.path  # arrays that can be sent at all need no file
+    for address, seen in client.run(_inspection(path)).items():
         _agree(f"worker {address}", seen, volume)
     return max(1, sum(client.nthreads().values()))
 

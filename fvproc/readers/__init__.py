@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cache
 from os import PathLike
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from fvproc.errors import FileFormatError
 from fvproc.volume import ForceVolume, RawTile, Tile, VendorMap
@@ -22,8 +22,14 @@ GROUP = "fvproc.readers"  # entry-point group: one module (or object) per format
 _BUILT_IN = {
     "nanoscope": "fvproc.readers.nanoscope",
     "jpk": "fvproc.readers.jpk",
+    "asylum": "fvproc.readers.asylum",
+    "nanosurf": "fvproc.readers.nanosurf",
     "curves": "fvproc.readers.curves",
+    "arrays": "fvproc.readers.arrays",
+    "mapping": "fvproc.readers.mapping",
+    "afmformats": "fvproc.readers.afmformats",
 }
+_LAST = "afmformats"  # claims what nobody else does, so that plug-ins go before it
 
 _HEAD_BYTES = 4096
 
@@ -48,7 +54,10 @@ class Reader(Protocol):
         """Usual file name suffixes in lower case with the dot; used for wording errors only."""
 
     def sniff(self, head: bytes, path: str) -> bool:
-        """Tell whether the file is of this format, from its first bytes, and its content where these do not tell."""
+        """Tell whether the file is of this format, from its first bytes, and its content where these do not tell.
+
+        Of a folder, `head` is empty.
+        """
 
     def open(self, path: str) -> ForceVolume:
         """Read the header; raise FileFormatError that names file, field, value and remedy.
@@ -69,15 +78,18 @@ def open_volume(
     spring_constant: float | None = None,
     deflection_sensitivity: float | None = None,
     z_sensitivity: float | None = None,
+    mapping: str | PathLike[str] | dict[str, Any] | None = None,
 ) -> ForceVolume:
     """Open a force volume: find its reader by content, read its header, apply the user's calibration.
 
     Parameters
     ----------
     path : path-like
-        The file.
+        The file; a folder where the format is one of many files.
     spring_constant, deflection_sensitivity, z_sensitivity : float, optional
         Override the file's values, in N/m, m/V and m/V.
+    mapping : path-like or dict, optional
+        Of an HDF5 file: what lies where in it, as a TOML file or its content; see `fvproc.readers.mapping`.
 
     Returns
     -------
@@ -92,25 +104,22 @@ def open_volume(
         If an override is not finite and positive.
     """
     name = str(Path(os.fsdecode(path)).absolute())  # workers run in other folders
-    try:
-        with Path(name).open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except FileNotFoundError:
-        raise FileFormatError(f"{name}: no such file") from None
-    except OSError as error:
-        raise FileFormatError(f"{name}: the file cannot be read: {error.strerror or error}") from None
-    if not head:
-        raise FileFormatError(f"{name}: the file is empty")
+    head = _head(name)
+    overrides = {
+        "spring_constant": spring_constant,
+        "deflection_sensitivity": deflection_sensitivity,
+        "z_sensitivity": z_sensitivity,
+    }
+    if mapping is not None:
+        from fvproc.readers.mapping import open_with
+
+        volume = open_with(name, mapping)
+        return replace(volume, calibration=volume.calibration.override(**overrides))
     broken: list[str] = []
     for reader in _readers(broken):
         if reader.sniff(head, name):
             volume = reader.open(name)
-            calibration = volume.calibration.override(
-                spring_constant=spring_constant,
-                deflection_sensitivity=deflection_sensitivity,
-                z_sensitivity=z_sensitivity,
-            )
-            return replace(volume, calibration=calibration)
+            return replace(volume, calibration=volume.calibration.override(**overrides))
     raise FileFormatError(_unknown(name, broken))
 
 
@@ -159,9 +168,10 @@ def formats() -> dict[str, str]:
 
 
 def _readers(broken: list[str]) -> Iterator[Reader]:
-    """Yield the built-in readers, then the plug-ins; one that cannot be loaded is noted in `broken`."""
+    """Yield the built-in readers, then the plug-ins, then the last resort; `broken` notes what cannot be loaded."""
     for name in _BUILT_IN:
-        yield _load(name)
+        if name != _LAST:
+            yield _load(name)
     for name in _plug_ins():
         try:
             reader = _load(name)
@@ -169,6 +179,7 @@ def _readers(broken: list[str]) -> Iterator[Reader]:
             broken.append(f"{name} ({type(error).__name__}: {error})")
         else:
             yield reader
+    yield _load(_LAST)
 
 
 @cache
@@ -184,17 +195,39 @@ def _load(name: str) -> Reader:
     return cast(Reader, _plug_ins()[name].load())
 
 
+def _head(name: str) -> bytes:
+    """Return the first bytes of a file; none of a folder, which a reader may know by what lies in it."""
+    if Path(name).is_dir():
+        return b""
+    try:
+        with Path(name).open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except FileNotFoundError:
+        raise FileFormatError(f"{name}: no such file") from None
+    except OSError as error:
+        raise FileFormatError(f"{name}: the file cannot be read: {error.strerror or error}") from None
+    if not head:
+        raise FileFormatError(f"{name}: the file is empty")
+    return head
+
+
 def _unknown(name: str, broken: list[str]) -> str:
     known = "; ".join(f"{format}: {description}" for format, description in formats().items())
     suffix = Path(name).suffix.lower()
     usual = [reader.name for reader in _readers([]) if suffix and suffix in reader.suffixes]
     hint = f" It is named like a {' or '.join(usual)} file, but its content is not one's." if usual else ""
+    if suffix in (".h5", ".hdf5", ".nhf"):
+        hint += " HDF5 of any other layout can be read with a mapping that says what lies where: --mapping FILE."
+    if Path(name).is_dir():
+        hint = " It is a folder, which cannot be read as one map."
     faulty = f" Readers that could not be loaded: {', '.join(broken)}." if broken else ""
     return f"{name}: no known format of force volumes.{hint} Known are {known}.{faulty}"
 
 
 def _require_unchanged(volume: ForceVolume) -> None:
     """Refuse to mix two states of a file: its size and time must be those of opening."""
+    if volume.format == "arrays":
+        return  # no file
     try:
         status = Path(volume.path).stat()
     except OSError as error:

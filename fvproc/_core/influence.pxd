@@ -44,6 +44,9 @@ cdef inline void set_influence(Problem* problem, Solution* solution) noexcept no
     cdef int j, k
     for j in range(PARAMETERS):
         state.theta[j] = load(solution.theta[j])
+    # the roots that the fit left depend on how long the curves beside it took: afresh from a start of their own
+    for j in range(problem.points):
+        store(problem.root + j * LANES, splat(1e-300))
     assess(problem, &state)
     factorise(state.matrix, splat(0.0), &factors)
     for k in range(3):

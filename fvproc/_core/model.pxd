@@ -38,6 +38,7 @@ cdef inline void contact_of(const Law* law, lanes b, lanes adhesion, lanes reach
     contact.b = b
     contact.per_b = splat(1.0) / b
     contact.adhesion = adhesion
+    contact.tau = splat(0.0)
     if law.kind == JKR:
         jkr_end(
             b, adhesion, &contact.u_end, &contact.end, &contact.end_of_b, &contact.end_of_adhesion

@@ -197,7 +197,7 @@ cdef inline void fit_components(
                     right[j] -= normal[i][j] * x
 
 
-cdef inline int branch_allan(const Branch* branch, int order, double* work, double* measured) noexcept nogil:
+cdef inline int branch_allan(Branch* branch, int order, double* work, double* measured) noexcept nogil:
     """Allan variances of the free samples of a branch about a line of their own; return how many widths."""
     cdef const double* free = branch.free_sums
     cdef const float* d = branch.d + branch.free
@@ -324,7 +324,6 @@ cdef inline double correlated_variances(
     A⁻¹·JᵀCJ·A⁻¹ with J constant over each point and over each of FREE_GROUPS parts of the free samples, nm².
     """
     cdef Walk walk
-    cdef const double* v = branch.components
     cdef double[8] power
     cdef double[8] across
     cdef double[8] variance
@@ -368,7 +367,7 @@ cdef inline double correlated_variances(
     for k in range(3):
         variances[k] = 0.0
         for j in range(COMPONENTS):
-            variances[k] += v[j] * walk.variance[k][j]
+            variances[k] += branch.components[j] * walk.variance[k][j]
     for j in range(COMPONENTS):
-        expected += v[j] * walk.cost[j]
+        expected += branch.components[j] * walk.cost[j]
     return expected

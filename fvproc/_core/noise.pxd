@@ -199,7 +199,7 @@ cdef inline void fit_components(
 
 cdef inline int branch_allan(const Branch* branch, int order, double* work, double* measured) noexcept nogil:
     """Allan variances of the free samples of a branch about a line of their own; return how many widths."""
-    cdef const double* free = branch.free_sums
+    cdef const double* free = &branch.free_sums[0]
     cdef const float* d = branch.d + branch.free
     cdef const float* zeta = branch.axis.zeta + branch.free
     cdef Py_ssize_t n = branch.axis.n - branch.free, i
@@ -324,7 +324,7 @@ cdef inline double correlated_variances(
     A⁻¹·JᵀCJ·A⁻¹ with J constant over each point and over each of FREE_GROUPS parts of the free samples, nm².
     """
     cdef Walk walk
-    cdef const double* v = branch.components
+    cdef const double* v = &branch.components[0]
     cdef double[8] power
     cdef double[8] across
     cdef double[8] variance

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fvproc.api import (
-        Result,
         convert,
         curve,
         explain,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
         save,
         to_dask,
     )
+    from fvproc.bulk import Result
     from fvproc.errors import (
         CalibrationError,
         FileFormatError,
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 _HOME = {
     **dict.fromkeys(
         (
-            "Result",
             "convert",
             "curve",
             "explain",
@@ -60,6 +59,7 @@ _HOME = {
         ),
         "api",
     ),
+    "Result": "bulk",
     **dict.fromkeys(
         ("CalibrationError", "FileFormatError", "FvprocError", "KernelError", "OutputError", "RecipeError"), "errors"
     ),

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fvproc.errors import FileFormatError, FvprocError, OutputError
+from fvproc.errors import FvprocError
+from fvproc.job import agree, typical_curve
 from fvproc.maps import CurveFit, ParameterMaps
-from fvproc.quantities import Flag
 from fvproc.recipe import Recipe, Tip
 from fvproc.volume import Branch, Calibration, Channel, ForceVolume, Grid, RawBranch, RawTile, Setting, Tile
 
 if TYPE_CHECKING:
-    from fvproc.schedule import Failure, Progress
+    from fvproc.bulk import Result
+    from fvproc.schedule import Progress
 
 PathName = str | PathLike[str]
 
@@ -107,10 +105,14 @@ def process(
     threads: int | None = None,
     output: PathName | Sequence[PathName] | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     progress: bool | Progress = False,
     tile_bytes: int | None = None,
 ) -> ParameterMaps:
     """Fit every curve of a volume.
+
+    Stopped or killed, a run with an output leaves what it has done in ``OUTPUT.partial``; the same call goes on from
+    there and ends in the same bytes.
 
     Parameters
     ----------
@@ -119,13 +121,16 @@ def process(
     recipe : Recipe, optional
         What to compute; by default a DMT fit by maximum likelihood with the tip of the file.
     client : distributed.Client or str, optional
-        A cluster to run on. By default threads of this process.
+        A cluster to run on, or its scheduler's address. By default threads of this process.
     threads : int, optional
         Number of threads of this process; by default one for each core.
     output : path-like or sequence of them, optional
         Files to write; the suffix names the format, see `save`.
     overwrite : bool
-        Whether outputs that exist are replaced; otherwise they are refused before work starts.
+        Whether outputs that exist are replaced, and an unfinished run is begun anew; otherwise outputs that exist are
+        refused before work starts.
+    resume : bool
+        Whether outputs that the same input, recipe and version have written before are taken as they are.
     progress : bool or Progress
         True prints a bar to standard error.
     tile_bytes : int, optional
@@ -139,10 +144,14 @@ def process(
     Raises
     ------
     CalibrationError, RecipeError, OutputError, FileFormatError
-        Before work starts, if something is missing or refused.
+        Before work starts, if something is missing or refused; among them an unfinished run of another input, recipe
+        or version.
+    FvprocError
+        If the cluster is lost, or the input: the message says what is kept.
+    KeyboardInterrupt
+        After Ctrl-C, when what was in flight is kept, too.
     """
-    from fvproc import provenance, readers, schedule, systematic, writers
-    from fvproc.engine import KERNEL_VERSION
+    from fvproc import job, schedule
 
     if not isinstance(volume, ForceVolume):
         volume = open(volume)
@@ -150,56 +159,26 @@ def process(
         volume.require_sendable()
     recipe = agree(volume, recipe)
     outputs = _outputs(output)
-    for number, path in enumerate(outputs):
-        writers.check_writable(path, overwrite)
-        _refuse_input(path, volume)
-        if Path(path).resolve() in [Path(other).resolve() for other in outputs[:number]]:
-            raise OutputError(f"{path}: is named as an output twice; give each its own name")
-    if threads is not None and threads < 1:
-        raise FvprocError(f"threads = {threads!r}: at least one is needed")
-    if progress is True:
+    if resume and not overwrite and (done := job.finished(volume, recipe, outputs)) is not None:
+        return done
+    run = job.MapJob(volume, recipe, outputs, overwrite)
+    try:
+        with schedule.crew(volume, client=client, threads=threads, tile_bytes=tile_bytes) as crew:
+            schedule.run([run], crew, _watched(progress))
+    except (FvprocError, KeyboardInterrupt) as error:
+        raise job.with_what_is_kept(error, run) from error
+    finally:
+        run.pause()
+    return run.maps
+
+
+def _watched(progress: bool | Progress) -> Progress | None:
+    """Return who is told of the progress: a bar for True, nobody for False."""
+    if isinstance(progress, bool):
         from fvproc.report import Bar
 
-        progress = Bar()
-    maps = ParameterMaps(volume.grid, vendor_maps=readers.vendor_maps(volume))
-    failures = schedule.run(
-        volume,
-        recipe,
-        maps,
-        client=client,
-        threads=threads,
-        tile_bytes=tile_bytes or schedule.TILE_BYTES,
-        progress=progress or None,
-    )
-    maps.provenance = provenance.describe(volume, recipe, kernel_version=KERNEL_VERSION, flag_counts=maps.flag_counts())
-    maps.provenance["systematic"] = provenance.plain(systematic.described(volume, recipe, maps))
-    maps.provenance["failures"] = [_told(failure) for failure in failures]
-    curve = None
-    if any(_pictured(path) for path in outputs):
-        # the maps are done: a file that has gone since must cost a picture its curve and no more
-        with suppress(OSError, FileFormatError):
-            curve = typical_curve(volume, recipe, maps)
-    for path in outputs:
-        writers.save(maps, path, curve=curve, overwrite=overwrite)
-    return maps
-
-
-def agree(volume: ForceVolume, recipe: Recipe | None = None) -> Recipe:
-    """Return the recipe completed from the file, or raise what would stop the job, before work starts.
-
-    Raises
-    ------
-    CalibrationError, RecipeError
-        Naming the value that is missing and the option that supplies it.
-    """
-    volume.require_calibration()
-    return (recipe or Recipe()).completed(volume)
-
-
-def _told(failure: Failure) -> dict[str, Any]:
-    tile = failure.tile
-    name = (failure.flag.name or "").lower()
-    return {"curves": [tile.start, tile.stop], "flag": name, "reason": failure.reason}
+        return Bar() if progress else None
+    return progress
 
 
 def _outputs(output: PathName | Sequence[PathName] | None) -> list[PathName]:
@@ -208,59 +187,6 @@ def _outputs(output: PathName | Sequence[PathName] | None) -> list[PathName]:
     if isinstance(output, (str, PathLike)):
         return [output]
     return list(output)
-
-
-def _refuse_input(output: PathName, volume: ForceVolume) -> None:
-    """Raise OutputError if writing the output would destroy the measurement, by whatever name or link."""
-    try:
-        same = Path(output).samefile(volume.path)
-    except OSError:
-        return  # one of them does not exist
-    if same:
-        raise OutputError(f"{output}: is the input; choose another output")
-
-
-def _pictured(path: PathName) -> bool:
-    return Path(path).suffix.lower() in (".png", ".svg", ".pdf")
-
-
-def typical_curve(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> CurveFit | None:
-    """Return the curve of median modulus with its fit, for a picture; None where there is none."""
-    from fvproc import engine
-
-    pixel = engine.typical_pixel(maps.flags, maps["modulus"])
-    return None if pixel is None else engine.explain(volume, recipe, *pixel)
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one file of `process_many`.
-
-    Parameters
-    ----------
-    path : Path
-        The input.
-    outputs : tuple of Path
-        Files written.
-    error : str or None
-        Why there is no result.
-    seconds : float
-        Wall time.
-    curves : int
-        Curves in the file; 0 if it could not be opened.
-    flags : dict of Flag to int
-        How many curves carry each flag.
-    failures : int
-        Tiles that could not be computed.
-    """
-
-    path: Path
-    outputs: tuple[Path, ...] = ()
-    error: str | None = None
-    seconds: float = 0.0
-    curves: int = 0
-    flags: dict[Flag, int] | None = None
-    failures: int = 0
 
 
 def process_many(
@@ -272,10 +198,12 @@ def process_many(
     client: Any = None,
     threads: int | None = None,
     overwrite: bool = False,
-    progress: bool = False,
+    resume: bool = False,
+    progress: bool | Progress = False,
+    tile_bytes: int | None = None,
     calibration: dict[str, Any] | None = None,
 ) -> list[Result]:
-    """Process many files; one that fails does not stop the rest.
+    """Process many files in one queue of tiles; one that fails does not stop the rest.
 
     Parameters
     ----------
@@ -287,7 +215,7 @@ def process_many(
         Made if missing.
     suffixes : sequence of str
         Formats to write for each input.
-    client, threads, overwrite, progress
+    client, threads, overwrite, resume, progress, tile_bytes
         As for `process`.
     calibration : dict, optional
         Keywords of `open`.
@@ -295,49 +223,30 @@ def process_many(
     Returns
     -------
     list of Result
-        In the order of the inputs.
+        In the order of the inputs; `fvproc.bulk` makes tables of it.
 
     Raises
     ------
     OutputError
         If two inputs would write the same output.
+    FvprocError
+        If the cluster is lost; the same call with ``resume=True`` goes on from what is kept.
     """
-    inputs = [Path(path) for path in paths]
-    folder = Path(output_dir)
-    seen: dict[str, Path] = {}
-    for path in inputs:
-        if path.stem in seen:
-            raise OutputError(f"{seen[path.stem]} and {path} would both write {folder / path.stem}*: rename one")
-        seen[path.stem] = path
-    results = []
-    for path in inputs:
-        start = time.perf_counter()
-        outputs = tuple(folder / f"{path.stem}{suffix}" for suffix in suffixes)
-        try:
-            maps = process(
-                open(path, **(calibration or {})),
-                recipe,
-                client=client,
-                threads=threads,
-                output=outputs,
-                overwrite=overwrite,
-                progress=progress,
-            )
-        except (FvprocError, OSError) as error:
-            results.append(Result(path, error=str(error), seconds=time.perf_counter() - start))
-            continue
-        results.append(
-            Result(
-                path,
-                outputs,
-                None,
-                time.perf_counter() - start,
-                maps.grid.curves,
-                maps.flag_counts(),
-                len(maps.provenance["failures"]),
-            )
-        )
-    return results
+    from fvproc import bulk
+
+    return bulk.process_many(
+        paths,
+        recipe,
+        output_dir=output_dir,
+        suffixes=suffixes,
+        client=client,
+        threads=threads,
+        overwrite=overwrite,
+        resume=resume,
+        tile_bytes=tile_bytes,
+        progress=_watched(progress),
+        open_volume=lambda path: open(path, **(calibration or {})),
+    )
 
 
 def fit_curves(
@@ -533,56 +442,23 @@ def convert(path: PathName | ForceVolume, output: PathName, *, overwrite: bool =
     Raises
     ------
     OutputError
-        If the output exists.
+        If the output exists, or is the input.
     FileFormatError
         If the input cannot be read.
     """
-    from fvproc import engine, schedule
-    from fvproc.readers.curves import CurvesWriter
+    from fvproc import conversion
 
-    volume = path if isinstance(path, ForceVolume) else open(path)
-    output = Path(output)
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output}: exists; choose another name or ask to overwrite it")
-    _refuse_input(output, volume)
-    tiles = schedule.cut(volume)
-    first = engine.read_tile(volume, tiles[0])
-    shared = None
-    if volume.approach.z_shared and volume.retract.z_shared:
-        shared = (np.ascontiguousarray(first.approach.z), np.ascontiguousarray(first.retract.z))
-    with CurvesWriter(
-        output,
-        volume.grid,
-        volume.approach,
-        volume.retract,
-        calibration=volume.calibration,
-        tip_radius=volume.tip_radius,
-        tip_half_angle=volume.tip_half_angle,
-        poisson_ratio=volume.poisson_ratio,
-        shared_z=shared,
-        has_height=volume.has_height,
-        attributes={
-            "source_name": Path(volume.path).name,
-            "source_format": volume.format,
-            "source_size": volume.file_size,
-            "source_header_sha256": volume.header_digest,
-            **{f"source_{key}": value for key, value in volume.header.items()},
-        },
-        compression="gzip" if compress else None,
-        chunk_curves=len(tiles[0]) if compress else None,
-    ) as writer:
-        for tile in tiles:
-            writer.write(tile, engine.read_tile(volume, tile))
+    conversion.convert(path, output, overwrite=overwrite, compress=compress)
 
 
 __all__ = [
-    "Result",
     "Tip",
     "agree",
     "convert",
     "curve",
     "explain",
     "fit_curves",
+    "from_arrays",
     "lazy",
     "load",
     "open",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,55 +24,81 @@ DONE, PARTLY, REFUSED = 0, 1, 2
 
 
 def _run(options: argparse.Namespace) -> int:
-    from fvproc import api, report
-
     inputs = [Path(name) for name in options.input]
     first = options.output[0]
     several = len(inputs) > 1 or Path(first).is_dir() or first.endswith(("/", "\\"))
     if several and (options.tiff or options.figure or len(options.output) > 1):
         raise OutputError("-o is a folder here: a second -o, --tiff and --figure go with one input and files only")
-    if len({path.stem for path in inputs}) < len(inputs):
-        raise OutputError("two inputs have the same name: their outputs would overwrite each other")
-    given, chosen = calibration(options), settings(options)
-    failed, summaries = False, []
+    if options.summary and not several:
+        raise OutputError("--summary goes with several inputs, or with a folder as -o")
     with _cluster(options) as client:
-        for path in inputs:
-            began = time.perf_counter()
-            outputs = [Path(first) / f"{path.stem}.h5"] if several else [Path(name) for name in options.output]
-            outputs += [Path(extra) for extra in (options.tiff, options.figure) if extra]
-            try:
-                volume = api.open(path, **given)
-                for warning in volume.warnings:
-                    _say(f"{path.name}: {warning}", options)
-                maps = api.process(
-                    volume,
-                    recipe_for(volume, chosen),
-                    client=client,
-                    threads=options.threads,
-                    output=outputs,
-                    overwrite=options.overwrite,
-                    progress=False if options.quiet or options.json else report.Bar(path.name),
-                )
-            except (FvprocError, OSError) as error:
-                if len(inputs) == 1:
-                    raise
-                failed = True
-                print(f"fvproc: {path.name}: {error}", file=sys.stderr)
-                summaries.append({"input": str(path), "error": str(error)})
-                continue
-            failures = maps.provenance["failures"]
-            failed = failed or bool(failures)
-            for failure in failures:
-                start, stop = failure["curves"]
-                message = f"{path.name}: curves {start} to {stop - 1}: {failure['flag']}: {failure['reason']}"
-                print(f"fvproc: {message}", file=sys.stderr)
-            seconds = time.perf_counter() - began
-            summaries.append(report.summary(maps, path, outputs, seconds))
-            if not (options.quiet or options.json):
-                print(report.summary_text(summaries[-1]))
+        return _run_several(options, inputs, client) if several else _run_one(options, inputs[0], client)
+
+
+def _run_one(options: argparse.Namespace, path: Path, client: Any) -> int:
+    from fvproc import api, report
+
+    began = time.perf_counter()
+    chosen = settings(options)
+    outputs = [Path(name) for name in [*options.output, options.tiff, options.figure] if name]
+    volume = api.open(path, **calibration(options))
+    for warning in volume.warnings:
+        _say(f"{path.name}: {warning}", options)
+    maps = api.process(
+        volume,
+        recipe_for(volume, chosen),
+        client=client,
+        threads=options.threads,
+        output=outputs,
+        overwrite=options.overwrite,
+        resume=options.resume,
+        tile_bytes=options.tile_bytes,
+        progress=False if options.quiet or options.json else report.Bar(path.name),
+    )
+    failures = maps.provenance["failures"]
+    for failure in failures:
+        start, stop = failure["curves"]
+        message = f"{path.name}: curves {start} to {stop - 1}: {failure['flag']}: {failure['reason']}"
+        print(f"fvproc: {message}", file=sys.stderr)
+    summary = report.summary(maps, path, outputs, time.perf_counter() - began)
     if options.json:
-        print(json.dumps(summaries, indent=1))
-    return PARTLY if failed else DONE
+        print(json.dumps([summary], indent=1))
+    elif not options.quiet:
+        print(report.summary_text(summary))
+    return PARTLY if failures else DONE
+
+
+def _run_several(options: argparse.Namespace, inputs: list[Path], client: Any) -> int:
+    from fvproc import api, bulk, report
+
+    given, chosen = calibration(options), settings(options)
+
+    def tell(result: bulk.Result) -> None:
+        if result.error is not None:
+            print(f"fvproc: {result.path.name}: {result.error}", file=sys.stderr)
+        for warning in result.warnings:
+            _say(f"{result.path.name}: {warning}", options)
+
+    results = bulk.process_many(
+        inputs,
+        lambda volume: recipe_for(volume, chosen),
+        output_dir=options.output[0],
+        client=client,
+        threads=options.threads,
+        overwrite=options.overwrite,
+        resume=options.resume,
+        tile_bytes=options.tile_bytes,
+        progress=None if options.quiet or options.json else report.Bar(files=len(inputs)),
+        open_volume=lambda path: api.open(path, **given),
+        told=tell,
+    )
+    if options.summary:
+        bulk.write_table(results, options.summary)
+    if options.json:
+        print(json.dumps([result.to_dict() for result in results], indent=1))
+    elif not options.quiet:
+        print(bulk.table_text(results))
+    return DONE if all(result.status in ("done", "done before") for result in results) else PARTLY
 
 
 def _say(message: str, options: argparse.Namespace) -> None:
@@ -78,22 +106,43 @@ def _say(message: str, options: argparse.Namespace) -> None:
         print(f"fvproc: {message}", file=sys.stderr)
 
 
-class _cluster:
-    """The client that --scheduler or --scheduler-file asks for; None without."""
+@contextmanager
+def _cluster(options: argparse.Namespace) -> Iterator[Any]:
+    """Yield the client that --scheduler, --scheduler-file or --processes asks for; None without."""
+    from fvproc import schedule
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self._options, self._client = options, None
+    certificates = schedule.Certificates(options.tls_ca, options.tls_cert, options.tls_key)
+    if options.processes:
+        with schedule.local_processes(options.processes) as client:
+            yield client
+    elif options.scheduler or options.scheduler_file:
+        client = schedule.connect(options.scheduler, options.scheduler_file, certificates)
+        try:
+            yield client
+        finally:
+            client.close()
+    else:
+        yield None
 
-    def __enter__(self) -> Any:
-        from fvproc import schedule
 
-        if self._options.scheduler or self._options.scheduler_file:
-            self._client = schedule.connect(self._options.scheduler, self._options.scheduler_file)
-        return self._client
+@contextmanager
+def _stoppable() -> Iterator[list[int]]:
+    """Turn SIGTERM, as batch systems send it before they kill, into Ctrl-C; yield the signals that came."""
+    came: list[int] = []
 
-    def __exit__(self, *_: object) -> None:
-        if self._client is not None:
-            self._client.close()
+    def stop(number: int, _: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread
+        yield came
+        return
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _info(options: argparse.Namespace) -> int:
@@ -264,7 +313,10 @@ _COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status: 0 done, 1 a file or tile failed, 2 refused."""
+    """Run the command line; return the exit status.
+
+    0 done; 1 done, but a file or tile failed; 2 refused; 130 or 143 stopped by Ctrl-C or SIGTERM, as shells have it.
+    """
     for stream in (sys.stdout, sys.stderr):
         # a Windows console or a pipe may not know µ and σ
         if hasattr(stream, "reconfigure"):
@@ -279,20 +331,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_help()
         return REFUSED
-    try:
-        status = _COMMANDS[options.command](options)
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:
-        # whoever read the output has left; Python's own last flush must not fail over it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PARTLY
-    except (FvprocError, OSError) as error:
-        print(f"fvproc: {error}", file=sys.stderr)
-        return REFUSED
-    except KeyboardInterrupt:
-        print("fvproc: stopped; outputs that were there before are as they were", file=sys.stderr)
-        return PARTLY
+    with _stoppable() as signals:
+        try:
+            status = _COMMANDS[options.command](options)
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:
+            # whoever read the output has left; Python's own last flush must not fail over it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return PARTLY
+        except (FvprocError, OSError) as error:
+            print(f"fvproc: {error}", file=sys.stderr)
+            return REFUSED
+        except KeyboardInterrupt as stop:
+            print(f"fvproc: stopped; {stop or 'outputs that were there before are as they were'}", file=sys.stderr)
+            return 128 + (signals[0] if signals else signal.SIGINT)
 
 
 if __name__ == "__main__":

@@ -120,15 +120,15 @@ def recipe_for(volume: ForceVolume, chosen: dict[str, Any]) -> Recipe:
     return Recipe.vendor(volume, **own) if "recipe" in chosen else Recipe.from_dict(own)
 
 
-def _threads(text: str) -> int:
-    """Return a number of threads; argparse puts the option's name before the complaint."""
+def _whole(text: str) -> int:
+    """Return a number that counts something; argparse puts the option's name before the complaint."""
     try:
-        threads = int(text)
+        number = int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
-    if threads < 1:
-        raise argparse.ArgumentTypeError(f"threads = {threads}: at least one is needed")
-    return threads
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number}: at least one is needed")
+    return number
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -152,11 +152,28 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--figure", metavar="OUT.png", help="also this picture (.png, .svg, .pdf)")
     where = run.add_mutually_exclusive_group()
     where.add_argument(
-        "--threads", type=_threads, metavar="N", help="threads of this process; one for each core by default"
+        "--threads", type=_whole, metavar="N", help="threads of this process; one for each core by default"
+    )
+    where.add_argument(
+        "--processes", type=_whole, metavar="N", help="worker processes of this machine, for readers in pure Python"
     )
     where.add_argument("--scheduler", metavar="ADDRESS", help="run on a Dask cluster, such as tcp://host:8786")
     where.add_argument("--scheduler-file", metavar="FILE", help="run on the cluster that this file describes")
-    run.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+    for option, text in (("--tls-ca", "authority"), ("--tls-cert", "certificate"), ("--tls-key", "key")):
+        run.add_argument(option, metavar="FILE", help=f"{text} for a tls:// scheduler (PEM)")
+    run.add_argument(
+        "--tile-bytes", type=_whole, metavar="N", help="raw bytes in a tile; changes the pace, never the numbers"
+    )
+    again = run.add_mutually_exclusive_group()
+    again.add_argument(
+        "--resume",
+        action="store_true",
+        help="take outputs that this very run has written before as they are; an unfinished one is gone on with anyway",
+    )
+    again.add_argument(
+        "--overwrite", action="store_true", help="replace outputs that exist, begin anew where a run was not finished"
+    )
+    run.add_argument("--summary", metavar="FILE", help="of several inputs: the table as .csv, .json or .txt")
     run.add_argument("--json", action="store_true", help="print the summary as JSON")
     run.add_argument("--quiet", action="store_true", help="no progress, no summary")
     _add_calibration(run)

@@ -21,7 +21,7 @@ _LINE_EVERY = 10.0
 
 
 class Bar:
-    """Counts tiles and curves; tells curves/s and the time left.
+    """Counts curves, and files where there are many; tells curves/s, failures, workers and the time left.
 
     Parameters
     ----------
@@ -29,29 +29,42 @@ class Bar:
         Put before the bar.
     stream : file, optional
         Standard error by default.
+    files : int
+        How many files the run has; one by default.
     """
 
-    def __init__(self, name: str = "", stream: TextIO | None = None) -> None:
+    def __init__(self, name: str = "", stream: TextIO | None = None, files: int = 1) -> None:
         self._stream = sys.stderr if stream is None else stream
         self._name = f"{name}: " if name else ""
         self._terminal = self._stream.isatty()
         self._began = self._said = 0.0
-        self._tiles = self._curves = self._all_tiles = self._all_curves = self._failed = self._workers = 0
+        self._curves = self._all_curves = self._before = self._failed = self._workers = 0
+        self._files, self._all_files = 0, files
 
-    def start(self, tiles: int, curves: int, workers: int) -> None:
+    def start(self, workers: int) -> None:
         """Work begins."""
-        self._all_tiles, self._all_curves, self._workers = tiles, curves, workers
+        self._workers = workers
         self._began = self._said = time.monotonic()
+
+    def expect(self, curves: int, done: int = 0) -> None:
+        """A volume of so many curves was opened; `done` of them were done by an earlier run."""
+        self._files += 1
+        self._all_curves += curves
+        self._curves += done
+        self._before += done
 
     def advance(self, tile: Tile, failed: bool) -> None:
         """A tile is in its place."""
-        self._tiles += 1
         self._curves += len(tile)
         self._failed += failed
         now = time.monotonic()
         if now - self._said >= (_BAR_EVERY if self._terminal else _LINE_EVERY):
             self._said = now
             self._say("\r" if self._terminal else "", "" if self._terminal else "\n")
+
+    def staff(self, workers: int) -> None:
+        """Workers joined or left."""
+        self._workers = workers
 
     def finish(self) -> None:
         """No more tiles will come."""
@@ -61,15 +74,21 @@ class Bar:
     def text(self) -> str:
         """Return the line as it stands."""
         seconds = max(time.monotonic() - self._began, 1e-9)
-        rate = self._curves / seconds
+        rate = (self._curves - self._before) / seconds
         done = self._curves / max(self._all_curves, 1)
-        left = (self._all_curves - self._curves) / rate if rate > 0 else float("inf")
+        clock = f"{_clock(seconds)} in all"
+        if self._files < self._all_files:
+            # the curves of files that are not open yet are not known: these count as many as those before them
+            done *= self._files / self._all_files
+        if done < 1:
+            left = (self._curves / done - self._curves) / rate if rate > 0 and done > 0 else float("inf")
+            clock = f"{_clock(left)} left"
         failed = f" ({self._failed} failed)" if self._failed else ""
-        threads = f", {self._workers} threads" if self._workers else ""
+        workers = f", {self._workers} threads" if self._workers else ""
+        files = f"file {self._files} of {self._all_files}, " if self._all_files > 1 else ""
         return (
-            f"{self._name}{done:4.0%}{failed} {self._curves:,}/{self._all_curves:,} curves,"
-            f" {rate:,.0f} curves/s, {_clock(left) if done < 1 else _clock(seconds)} {'left' if done < 1 else 'in all'}"
-            f"{threads}"
+            f"{self._name}{done:4.0%}{failed} {files}{self._curves:,}/{self._all_curves:,} curves,"
+            f" {rate:,.0f} curves/s, {clock}{workers}"
         )
 
     def _say(self, before: str, after: str) -> None:

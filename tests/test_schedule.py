@@ -17,18 +17,37 @@ import pytest
 import fvproc as fv
 from fvproc import engine, readers, schedule
 from fvproc.errors import FileFormatError, FvprocError
-from fvproc.maps import ParameterMaps
 from fvproc.quantities import Flag
+from fvproc.schedule import cluster, flow, preflight, work
 
 distributed = pytest.importorskip("distributed")
 
 
+class Unmoved:
+    """Is told of the progress of a run, and keeps it to itself."""
+
+    def start(self, workers):
+        pass
+
+    def expect(self, curves, done):
+        pass
+
+    def advance(self, tile, failed):
+        pass
+
+    def staff(self, workers):
+        pass
+
+    def finish(self):
+        pass
+
+
 @pytest.fixture(scope="module")
 def client():
-    cluster = distributed.LocalCluster(
+    two = distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", protocol="inproc"
     )
-    with cluster, distributed.Client(cluster) as client:
+    with two, distributed.Client(two) as client:
         yield client
 
 
@@ -104,8 +123,9 @@ def test_a_tile_that_cannot_be_read_is_flagged_and_the_rest_goes_on(
     assert len(maps.provenance["failures"]) == 30
     assert maps.provenance["failures"][0]["curves"] == [100, 101]
     assert str(error) in maps.provenance["failures"][0]["reason"]
-    # a share may recover, a wrong file will not
-    assert len(calls) == 30 * (engine.READ_ATTEMPTS if isinstance(error, OSError) else 1)
+    # a share may recover, a wrong file will not; another worker may see what one does not
+    attempts = engine.READ_ATTEMPTS if isinstance(error, OSError) else 1
+    assert len(calls) == 30 * attempts * (2 if where == "cluster" else 1)
 
 
 def test_a_read_that_recovers_is_no_failure(sei_file, reference, monkeypatch):
@@ -135,48 +155,65 @@ def test_no_thread_is_left_after_a_bug(sei_file, monkeypatch):
     _failing(monkeypatch, ZeroDivisionError("oops"), where={100})
     with pytest.raises(RuntimeError):
         fv.process(sei_file, tile_bytes=1, threads=3)
-    assert not [t for t in threading.enumerate() if t.name == "fvproc-schedule"]
+    assert not [t for t in threading.enumerate() if t.name.startswith("fvproc-schedule")]
 
 
-def test_a_tile_that_killed_its_workers_is_flagged(sei_file, reference, monkeypatch, client):
-    """What distributed reports of a task whose workers died becomes worker_lost; the others are done."""
-    honest = schedule._landed
+def _killer(monkeypatch, kills):
+    """Let tasks be lost as distributed reports it of those whose workers died; return the tiles that were lost."""
+    honest, lost = cluster._fate, []
+    of = cluster.ClusterCrew._judged
 
-    def landed(volume, tile, future, result):
-        if tile.start == 0:
-            result = (
-                distributed.KilledWorker,
-                distributed.KilledWorker(future.key, SimpleNamespace(address="tcp://worker:1"), 3),
-                None,
-            )
-        return honest(volume, tile, future, result)
+    def judged(crew, flight, future, result):
+        if kills(flight.tile):
+            lost.append(flight.tile)
+            error = distributed.KilledWorker(future.key, SimpleNamespace(address="tcp://worker:1"), 3)
+            volume = crew._errands[flight.number][0].volume
+            outcome = honest(volume, flight.tile, future, (type(error), error, None))
+            return [work.Landed(flight.number, flight.tile, outcome, 0.0)]
+        return of(crew, flight, future, result)
 
-    monkeypatch.setattr(schedule, "_landed", landed)
+    monkeypatch.setattr(cluster.ClusterCrew, "_judged", judged)
+    return lost
+
+
+def test_a_tile_that_kills_its_workers_is_flagged_and_no_more_than_that(sei_file, reference, monkeypatch, client):
+    """Tiles that were lost with it are tried again, alone and in pieces: only the curves that kill are given up."""
+    volume = fv.open(sei_file)
+    monkeypatch.setattr(flow, "base_curves", lambda volume: 100)
+    lost = _killer(monkeypatch, lambda tile: tile.start <= 250 < tile.stop)
+    maps = fv.process(sei_file, client=client, tile_bytes=600 * volume.curve_bytes)
+    flagged = (maps.flags & np.uint32(Flag.WORKER_LOST)) != 0
+    assert maps.provenance["failures"][0]["curves"] == [200, 300]
+    assert np.flatnonzero(flagged.ravel()).tolist() == list(range(200, 300))
+    assert np.all(maps.flags[flagged] == Flag.WORKER_LOST)
+    assert maps.records[~flagged].tobytes() == reference.records[~flagged].tobytes()
+    assert [(tile.start, tile.stop) for tile in lost] == [(0, 600), (200, 300)]
+
+
+def test_a_tile_lost_by_chance_is_computed_in_the_end(sei_file, reference, monkeypatch, client):
+    seen = set()
+
+    def kills(tile):
+        return tile.start == 0 and not (tile in seen or seen.add(tile)) and len(seen) == 1
+
+    lost = _killer(monkeypatch, kills)
     maps = fv.process(sei_file, client=client, tile_bytes=100_000)
-    lost = (maps.flags & np.uint32(Flag.WORKER_LOST)) != 0
-    first, stop = maps.provenance["failures"][0]["curves"]
-    assert (first, stop) == (0, lost.sum())
-    assert np.all(maps.flags[lost] == Flag.WORKER_LOST)
-    assert maps.records[~lost].tobytes() == reference.records[~lost].tobytes()
+    assert lost
+    assert maps.records.tobytes() == reference.records.tobytes()
+    assert maps.provenance["failures"] == []
 
 
 def test_no_thread_is_left_while_an_error_of_the_caller_is_held(sei_file):
     """The exception's frames hold the run alive: its threads must end all the same, not with the exception."""
 
-    class Broken:
-        def start(self, tiles, curves, workers):
-            pass
-
+    class Broken(Unmoved):
         def advance(self, tile, failed):
             raise ZeroDivisionError("in the caller")
-
-        def finish(self):
-            pass
 
     with pytest.raises(ZeroDivisionError) as held:
         fv.process(sei_file, tile_bytes=1, threads=3, progress=Broken())
     assert held.tb is not None
-    assert not [t for t in threading.enumerate() if t.name == "fvproc-schedule"]
+    assert not [t for t in threading.enumerate() if t.name.startswith("fvproc-schedule")]
 
 
 def test_lazy_records_of_rows_that_cannot_be_read_are_flagged(sei_file, reference, monkeypatch):
@@ -204,18 +241,12 @@ def test_tiles_stream_whatever_their_number(sei_file, monkeypatch):
 
     monkeypatch.setattr(engine, "run_tile", counted)
 
-    class Slow:
-        def start(self, tiles, curves, workers):
-            assert tiles == curves == 48 * 40
-
+    class Slow(Unmoved):
         def advance(self, tile, failed):
             nonlocal waiting
             threading.Event().wait(0.0005)
             with lock:
                 waiting -= 1
-
-        def finish(self):
-            pass
 
     fv.process(sei_file, tile_bytes=1, threads=2, progress=Slow())
     assert waiting == 0
@@ -223,29 +254,32 @@ def test_tiles_stream_whatever_their_number(sei_file, monkeypatch):
 
 
 def test_a_cluster_holds_a_bounded_window(sei_file, monkeypatch, client):
-    volume = fv.open(sei_file)
-    recipe = fv.Recipe().completed(volume)
-    submitted, landed, most = 0, 0, 0
-    honest = client.submit
+    flying, submitted, most = set(), 0, 0
+    honest, judged = client.submit, cluster.ClusterCrew._judged
 
     def submit(function, *arguments, **options):
         nonlocal submitted, most
-        if function is schedule._cluster_task:
+        future = honest(function, *arguments, **options)
+        if function is cluster.task:
             submitted += 1
-            most = max(most, submitted - landed)
-        return honest(function, *arguments, **options)
+            flying.add(future.key)
+            most = max(most, len(flying))
+        return future
+
+    def judge(crew, flight, future, result):
+        flying.discard(future.key)
+        return judged(crew, flight, future, result)
 
     monkeypatch.setattr(client, "submit", submit)
-    for _ in schedule._on_cluster(volume, recipe, schedule.cut(volume, 20_000), client, None):
-        landed += 1
-    assert landed == submitted == len(schedule.cut(volume, 20_000))
-    assert most <= schedule.WINDOW * 2 + 1
+    monkeypatch.setattr(cluster.ClusterCrew, "_judged", judge)
+    volume = fv.open(sei_file)
+    fv.process(volume, client=client, tile_bytes=20_000)
+    assert submitted == len(schedule.cut(volume, 20_000))
+    assert 2 < most <= cluster.WINDOW * 2
 
 
 def test_preflight_refuses_workers_with_another_kernel_or_another_file(sei_file, monkeypatch, client):
     volume = fv.open(sei_file)
-    maps = ParameterMaps(volume.grid)
-    recipe = fv.Recipe().completed(volume)
     for report, words in (
         (("0", volume.file_size, volume.modified_ns), "kernel version 0"),
         ((engine.KERNEL_VERSION, 7, volume.modified_ns), "with 7 bytes"),
@@ -254,8 +288,7 @@ def test_preflight_refuses_workers_with_another_kernel_or_another_file(sei_file,
     ):
         monkeypatch.setattr(client, "run", lambda function, report=report: {"tcp://worker:1": report})
         with pytest.raises(FvprocError, match=f"tcp://worker:1.*{words}"):
-            schedule.run(volume, recipe, maps, client=client)
-    assert np.all(maps.flags == Flag.NOT_COMPUTED)
+            fv.process(volume, client=client)
 
 
 def test_preflight_asks_the_scheduler_too(sei_file, monkeypatch, client):
@@ -269,17 +302,17 @@ def test_the_inspection_runs_where_fvproc_is_not_installed(sei_file):
     code = (
         "import base64, pickle, sys; sys.modules['fvproc'] = None\nprint(pickle.loads(base64.b64decode(sys.argv[1]))())"
     )
-    parcel = base64.b64encode(cloudpickle.dumps(schedule._inspection(str(sei_file)))).decode()
+    parcel = base64.b64encode(cloudpickle.dumps(preflight.inspection(str(sei_file)))).decode()
     done = subprocess.run([sys.executable, "-c", code, parcel], capture_output=True, text=True, check=False)
     assert "fvproc cannot be imported there" in done.stdout, done.stderr
 
 
-def test_a_cluster_without_workers_is_named(sei_file, monkeypatch):
-    monkeypatch.setattr(schedule, "FIRST_WORKER", 0.1)
-    cluster = distributed.LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0", protocol="inproc")
-    with cluster, distributed.Client(cluster, set_as_default=False) as client:  # noqa: SIM117
+def test_a_cluster_without_workers_is_named(sei_file):
+    volume = fv.open(sei_file)
+    nobody = distributed.LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0", protocol="inproc")
+    with nobody, distributed.Client(nobody, set_as_default=False) as client:  # noqa: SIM117
         with pytest.raises(FvprocError, match="has no worker"):
-            fv.process(sei_file, client=client)
+            cluster.ClusterCrew(client, volume, patience=0.1)
 
 
 def dask_command(name: str, *arguments: object) -> subprocess.Popen[bytes]:
@@ -298,20 +331,18 @@ def test_a_scheduler_that_dies_ends_the_run(sei_file, tmp_path):
     file = tmp_path / "scheduler.json"
     processes = [dask_command("scheduler", "--host", "127.0.0.1", "--port", 0, "--scheduler-file", file)]
 
-    class Killer:
+    class Killer(Unmoved):
         tiles = 0
 
-        def start(self, tiles, curves, workers):
-            assert tiles > 100
+        def expect(self, curves, done):
+            assert curves == 48 * 40
+            assert done == 0
 
         def advance(self, tile, failed):
             self.tiles += 1
             if self.tiles == 5:
                 processes[0].kill()
                 processes[0].wait()
-
-        def finish(self):
-            pass
 
     try:
         while not file.exists():

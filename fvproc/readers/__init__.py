@@ -135,7 +135,7 @@ def read_tile(volume: ForceVolume, tile: Tile) -> RawTile:
     """
     if tile.stop > volume.grid.curves:
         raise ValueError(f"{volume.path}: {tile} reaches beyond the {volume.grid.curves} curves of the volume")
-    _require_unchanged(volume)
+    require_unchanged(volume)
     return reader_of(volume).read(volume, tile)
 
 
@@ -147,7 +147,7 @@ def vendor_maps(volume: ForceVolume) -> dict[str, VendorMap]:
     FileFormatError
         If the file is gone, or no longer the one that was opened.
     """
-    _require_unchanged(volume)
+    require_unchanged(volume)
     return reader_of(volume).vendor_maps(volume)
 
 
@@ -224,7 +224,7 @@ def _unknown(name: str, broken: list[str]) -> str:
     return f"{name}: no known format of force volumes.{hint} Known are {known}.{faulty}"
 
 
-def _require_unchanged(volume: ForceVolume) -> None:
+def require_unchanged(volume: ForceVolume) -> None:
     """Refuse to mix two states of a file: its size and time must be those of opening."""
     if volume.format == "arrays":
         return  # no file

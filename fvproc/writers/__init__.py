@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import os
 import secrets
@@ -242,6 +243,15 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     with suppress(OSError):  # the name itself; not every system can open a folder
         _to_disk(target.parent)
+
+
+def sweep(path: str | PathLike[str]) -> None:
+    """Remove the unfinished files of a run that was killed while it wrote `path`; for when no other writes it."""
+    target = Path(os.path.realpath(path))
+    pattern = f".{glob.escape(target.stem)}.{'[0-9a-f]' * 8}.tmp{glob.escape(target.suffix)}"
+    for left in target.parent.glob(pattern):
+        with suppress(OSError):
+            left.unlink()
 
 
 def _to_disk(path: Path) -> None:

@@ -1,0 +1,257 @@
+"""Many files in one queue of tiles: a bad file stops nothing, and each ends in a line of a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fvproc import job, readers, schedule, writers
+from fvproc.errors import FvprocError, OutputError
+from fvproc.maps import ParameterMaps
+from fvproc.quantities import Flag
+from fvproc.recipe import Recipe
+from fvproc.volume import ForceVolume
+
+if TYPE_CHECKING:
+    from fvproc.schedule import Progress
+
+PathName = str | PathLike[str]
+RecipeFor = Callable[[ForceVolume], Recipe]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one file of `process_many`.
+
+    Parameters
+    ----------
+    path : Path
+        The input.
+    outputs : tuple of Path
+        Files written.
+    error : str or None
+        Why there is no result.
+    seconds : float
+        Wall time from the opening of the file to its last output; of small files that ran side by side, both count it.
+    curves : int
+        Curves in the file; 0 if it could not be opened.
+    flags : dict of Flag to int
+        How many curves carry each flag.
+    failures : int
+        Tiles that could not be computed.
+    before : bool
+        Whether an earlier run had done it.
+    warnings : tuple of str
+        What the reader had to say.
+    """
+
+    path: Path
+    outputs: tuple[Path, ...] = ()
+    error: str | None = None
+    seconds: float = 0.0
+    curves: int = 0
+    flags: dict[Flag, int] | None = None
+    failures: int = 0
+    before: bool = False
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def status(self) -> str:
+        """``"done"``, ``"done before"``, ``"partly"`` (a tile failed) or ``"failed"``."""
+        if self.error is not None:
+            return "failed"
+        if self.failures:
+            return "partly"
+        return "done before" if self.before else "done"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the line of the table, ready for JSON."""
+        return {
+            "file": str(self.path),
+            "status": self.status,
+            "curves": self.curves,
+            "flags": {str(flag.name).lower(): count for flag, count in (self.flags or {}).items()},
+            "failed_tiles": self.failures,
+            "seconds": round(self.seconds, 3),
+            "outputs": [str(path) for path in self.outputs],
+            "error": self.error,
+            "warnings": list(self.warnings),
+        }
+
+
+class _FileJob(job.MapJob):
+    """A file of many: what ends it is noted and ends nothing else."""
+
+    def __init__(self, path: Path, note: Callable[[Result], None], began: float, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._path, self._note, self._began = path, note, began
+        self._written = [Path(output) for output in self.outputs]
+
+    def finish(self) -> None:
+        super().finish()
+        self._note(_result(self._path, self.volume, self._written, self.maps, self._began))
+
+    def fail(self, error: Exception) -> None:
+        self.pause()
+        if not isinstance(error, (FvprocError, OSError)):
+            raise error  # a bug stops everything: the files after it would be wrong as well
+        told = job.with_what_is_kept(error, self)
+        seconds = time.perf_counter() - self._began
+        self._note(Result(self._path, error=str(told), seconds=seconds, curves=self.volume.grid.curves))
+
+
+def _result(
+    path: Path, volume: ForceVolume, outputs: Sequence[Path], maps: ParameterMaps, began: float, before: bool = False
+) -> Result:
+    return Result(
+        path,
+        tuple(outputs),
+        None,
+        time.perf_counter() - began,
+        maps.grid.curves,
+        maps.flag_counts(),
+        len(maps.provenance["failures"]),
+        before,
+        tuple(volume.warnings),
+    )
+
+
+def process_many(
+    paths: Iterable[PathName],
+    recipe: Recipe | RecipeFor | None = None,
+    *,
+    output_dir: PathName,
+    suffixes: Sequence[str] = (".h5",),
+    client: Any = None,
+    threads: int | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    tile_bytes: int | None = None,
+    progress: Progress | None = None,
+    open_volume: Callable[[PathName], ForceVolume] = readers.open_volume,
+    told: Callable[[Result], None] | None = None,
+) -> list[Result]:
+    """Process many files; see `fvproc.process_many`.
+
+    Parameters
+    ----------
+    recipe : Recipe or callable, optional
+        A function makes the recipe for each volume.
+    open_volume : callable
+        Opens an input.
+    told : callable, optional
+        Called with each result as soon as it is there.
+    """
+    inputs = [Path(path) for path in paths]
+    _require_different(inputs, Path(output_dir))
+    results: dict[int, Result] = {}
+
+    def note(number: int, result: Result) -> None:
+        results[number] = result
+        if told is not None:
+            told(result)
+
+    def jobs() -> Iterator[_FileJob]:
+        for number, path in enumerate(inputs):
+            began = time.perf_counter()
+            outputs = [Path(output_dir) / f"{path.stem}{suffix}" for suffix in suffixes]
+            try:
+                volume = open_volume(path)
+                chosen = job.agree(volume, recipe(volume) if callable(recipe) else recipe)
+                done = job.finished(volume, chosen, outputs) if resume and not overwrite else None
+                if done is None:
+                    ready = _FileJob(path, partial(note, number), began, volume, chosen, outputs, overwrite)
+            except (FvprocError, OSError) as error:
+                note(number, Result(path, error=str(error), seconds=time.perf_counter() - began))
+                continue
+            if done is None:
+                yield ready
+            else:
+                note(number, _result(path, volume, outputs, done, began, before=True))
+
+    queue = jobs()
+    first = next(queue, None)
+    if first is not None:
+        with schedule.crew(first.volume, client=client, threads=threads, tile_bytes=tile_bytes) as crew:
+            schedule.run(chain([first], queue), crew, progress)
+    return [results[number] for number in range(len(inputs))]
+
+
+def _require_different(inputs: Sequence[Path], folder: Path) -> None:
+    """Raise OutputError if two inputs would write the same output."""
+    seen: dict[str, Path] = {}
+    for path in inputs:
+        if path.stem in seen:
+            raise OutputError(f"{seen[path.stem]} and {path} would both write {folder / path.stem}*: rename one")
+        seen[path.stem] = path
+
+
+# ---- the table
+
+
+def table_text(results: Sequence[Result]) -> str:
+    """Return one line for each file, and one for all of them."""
+    width = max((len(result.path.name) for result in results), default=4)
+    lines = [f"{'file':<{width}}  {'status':<11} {'curves':>10} {'no value':>9} {'seconds':>8}  why"]
+    for result in results:
+        lines.append(
+            f"{result.path.name:<{width}}  {result.status:<11} {result.curves:>10,} {_without_value(result):>9,}"
+            f" {result.seconds:>8.2f}  {result.error or _flags_text(result)}"
+        )
+    good = sum(result.error is None for result in results)
+    curves = sum(result.curves for result in results if result.error is None)
+    lines.append(f"{good} of {len(results)} files, {curves:,} curves")
+    return "\n".join(lines)
+
+
+def _without_value(result: Result) -> int:
+    """Return how many curves carry the most frequent fatal flag: at least so many have no value."""
+    return max((count for flag, count in (result.flags or {}).items() if int(flag) >= 1 << 16), default=0)
+
+
+def _flags_text(result: Result) -> str:
+    named = sorted((result.flags or {}).items(), key=lambda item: -item[1])[:3]
+    return ", ".join(f"{str(flag.name).lower()} {count:,}" for flag, count in named)
+
+
+def write_table(results: Sequence[Result], path: PathName) -> None:
+    """Write the table as CSV, JSON or text, by the suffix.
+
+    Raises
+    ------
+    OutputError
+        If the suffix is another, or the file cannot be written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        content = json.dumps([result.to_dict() for result in results], indent=1) + "\n"
+    elif suffix == ".csv":
+        buffer = io.StringIO()
+        table = csv.DictWriter(buffer, list(Result(Path()).to_dict()), lineterminator="\n")
+        table.writeheader()
+        for result in results:
+            row = result.to_dict()
+            row["flags"] = " ".join(f"{name}={count}" for name, count in row["flags"].items())
+            row["outputs"], row["warnings"] = " ".join(row["outputs"]), "; ".join(row["warnings"])
+            table.writerow(row)
+        content = buffer.getvalue()
+    elif suffix == ".txt":
+        content = table_text(results) + "\n"
+    else:
+        raise OutputError(f"{path}: a summary ends in .csv, .json or .txt")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with writers.replacing(path) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error

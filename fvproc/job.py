@@ -1,0 +1,215 @@
+"""One volume on its way to its outputs: its maps, the journal that keeps them, and the writing at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fvproc import engine, provenance, readers, systematic, writers
+from fvproc.errors import FileFormatError, FvprocError, OutputError
+from fvproc.journal import Journal, identity, sweep
+from fvproc.maps import CurveFit, ParameterMaps, not_computed
+from fvproc.quantities import Flag
+from fvproc.recipe import Recipe
+from fvproc.schedule import Errand, Failure
+from fvproc.volume import ForceVolume, Tile
+
+PathName = str | PathLike[str]
+_PICTURES = (".png", ".svg", ".pdf")
+
+
+class MapJob:
+    """A volume, its recipe and its outputs; what the schedule asks of a job is in `fvproc.schedule.Job`.
+
+    Parameters
+    ----------
+    volume, recipe : ForceVolume, Recipe
+        Complete calibration, completed recipe.
+    outputs : sequence of path-like
+        Files to write at the end; while there is work to do, the records are kept beside the first.
+    overwrite : bool
+        Whether outputs that exist, and an unfinished run, are replaced.
+
+    Raises
+    ------
+    OutputError
+        If an output exists, cannot be written, is the input, is named twice, or is being written by another run; or if
+        an unfinished run of another input, recipe or version is there.
+    """
+
+    def __init__(
+        self, volume: ForceVolume, recipe: Recipe, outputs: Sequence[PathName] = (), overwrite: bool = False
+    ) -> None:
+        self.volume, self.recipe, self.outputs = volume, recipe, tuple(outputs)
+        for number, path in enumerate(self.outputs):
+            writers.check_writable(path)
+            refuse_input(path, volume)
+            if Path(path).resolve() in [Path(other).resolve() for other in self.outputs[:number]]:
+                raise OutputError(f"{path}: is named as an output twice; give each its own name")
+        self.errand = Errand(volume, recipe)
+        self.maps = ParameterMaps(volume.grid, vendor_maps=readers.vendor_maps(volume))
+        self.failures: list[Failure] = []
+        self._done = False
+        self._journal: Journal | None = None
+        # arrays in memory cannot be recognised when they come again
+        if self.outputs and volume.format != "arrays":
+            key = identity(volume, recipe, engine.KERNEL_VERSION)
+            self._journal = Journal(self.outputs[0], key, self.maps.records.reshape(-1), overwrite)
+            for path in self.outputs:
+                writers.sweep(path)
+        self.resumed = 0 if self._journal is None else self._journal.kept()
+        # an unfinished run had the right to write its outputs, and may have written some of them already
+        self._overwrite = overwrite or self.resumed > 0
+        try:
+            for path in self.outputs:
+                writers.check_writable(path, self._overwrite)
+        except OutputError:
+            self.pause()
+            raise
+
+    def left(self) -> list[Tile]:
+        """Return the runs of curves that are not done."""
+        return [Tile(0, self.volume.grid.curves)] if self._journal is None else self._journal.left()
+
+    def place(self, tile: Tile, outcome: np.ndarray | Failure) -> None:
+        """Put the records of a tile in their place, or flag its curves.
+
+        Raises
+        ------
+        FileFormatError
+            If a tile could not be read because the input is gone or has changed: the others will fare no better.
+        OutputError
+            If the disk refuses the records.
+        """
+        if isinstance(outcome, Failure):
+            if outcome.flag == Flag.READ_ERROR:
+                readers.require_unchanged(self.volume)
+            # not in the journal: a run that is gone on with tries again
+            self.failures.append(outcome)
+            self.maps.place(tile, not_computed(len(tile), outcome.flag))
+            return
+        self.maps.place(tile, outcome)
+        if self._journal is not None:
+            self._journal.add(tile)
+
+    def finish(self) -> None:
+        """Sign the maps and write the outputs; what was kept meanwhile is removed when all are in place."""
+        volume, recipe, maps = self.volume, self.recipe, self.maps
+        self.failures.sort(key=lambda failure: failure.tile)
+        maps.provenance = provenance.describe(
+            volume, recipe, kernel_version=engine.KERNEL_VERSION, flag_counts=maps.flag_counts()
+        )
+        maps.provenance["systematic"] = provenance.plain(systematic.described(volume, recipe, maps))
+        maps.provenance["failures"] = [_told(failure) for failure in self.failures]
+        curve = None
+        if any(Path(path).suffix.lower() in _PICTURES for path in self.outputs):
+            # the maps are done: a file that has gone since must cost a picture its curve and no more
+            with suppress(OSError, FileFormatError):
+                curve = typical_curve(volume, recipe, maps)
+        for path in self.outputs:
+            try:
+                writers.save(maps, path, curve=curve, overwrite=self._overwrite)
+            except OutputError as error:
+                if self._journal is not None:
+                    self.pause()
+                raise OutputError(f"{error}; {self.kept() or 'nothing is kept'}") from error
+        if self._journal is not None:
+            self._journal.remove()
+            self._journal = None
+        self._done = True
+
+    def fail(self, error: Exception) -> None:
+        """End the run with this error."""
+        raise error
+
+    def pause(self) -> None:
+        """Make durable what is done, and let go of the files."""
+        if self._journal is not None:
+            try:
+                self._journal.commit()
+            finally:
+                self._journal.close()
+
+    def kept(self) -> str:
+        """Return what a run that was stopped has left, for people; empty if nothing."""
+        if self._done:
+            return "everything was done by then, and the outputs are written"
+        if self._journal is None or not self._journal.kept():
+            return ""
+        total = self.volume.grid.curves
+        return (
+            f"{self._journal.kept():,} of {total:,} curves are kept in {self._journal.partial}:"
+            " run the same again and it goes on from there"
+        )
+
+
+def agree(volume: ForceVolume, recipe: Recipe | None = None) -> Recipe:
+    """Return the recipe completed from the file, or raise what would stop the job, before work starts.
+
+    Raises
+    ------
+    CalibrationError, RecipeError
+        Naming the value that is missing and the option that supplies it.
+    """
+    volume.require_calibration()
+    return (recipe or Recipe()).completed(volume)
+
+
+def refuse_input(output: PathName, volume: ForceVolume) -> None:
+    """Raise OutputError if writing the output would destroy the measurement, by whatever name or link."""
+    try:
+        same = Path(output).samefile(volume.path)
+    except OSError:
+        return  # one of them does not exist
+    if same:
+        raise OutputError(f"{output}: is the input; choose another output")
+
+
+def typical_curve(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> CurveFit | None:
+    """Return the curve of median modulus with its fit, for a picture; None where there is none."""
+    pixel = engine.typical_pixel(maps.flags, maps["modulus"])
+    return None if pixel is None else engine.explain(volume, recipe, *pixel)
+
+
+def _told(failure: Failure) -> dict[str, Any]:
+    tile = failure.tile
+    name = (failure.flag.name or "").lower()
+    return {"curves": [tile.start, tile.stop], "flag": name, "reason": failure.reason}
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, after everything in flight has landed; its text says what was kept."""
+
+
+def with_what_is_kept(error: BaseException, job: MapJob) -> BaseException:
+    """Return the error that ended a run, with what its user can go on from."""
+    kept = job.kept()
+    if kept and isinstance(error, KeyboardInterrupt):
+        return Interrupted(kept)
+    if kept and isinstance(error, FvprocError) and kept not in str(error):
+        return type(error)(f"{error}; {kept}")
+    return error
+
+
+def finished(volume: ForceVolume, recipe: Recipe, outputs: Sequence[PathName]) -> ParameterMaps | None:
+    """Return the maps that an earlier run of the same input, recipe and version has written; None if none has.
+
+    All outputs must be there, the first one of a format that can be read back.
+    """
+    if not outputs or not all(Path(path).is_file() for path in outputs):
+        return None
+    try:
+        maps = writers.load(outputs[0])
+    except FvprocError:
+        return None
+    now = provenance.describe(volume, recipe, kernel_version=engine.KERNEL_VERSION, flag_counts={})
+    same = ("version", "kernel_version", "recipe_digest", "calibration", "input")
+    if any(maps.provenance.get(name) != now[name] for name in same):
+        return None
+    sweep(outputs[0])
+    return maps

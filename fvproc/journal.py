@@ -1,0 +1,384 @@
+"""What is done and durable: the partial file of a run, the journal beside it, and the way back from both.
+
+While a run goes on, `X.h5.partial` holds its records: an HDF5 file with one contiguous dataset, made and allocated
+before work starts and never touched by the HDF5 library again, so that no metadata can be torn; records are written
+at their place in it. `X.h5.partial.journal` tells which of them count: a line for each tile {start, stop, crc32},
+written and synchronised after the records are. Killed at any moment, the two hold whole tiles only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from fvproc import provenance
+from fvproc.errors import OutputError
+from fvproc.maps import not_computed
+from fvproc.quantities import RECORD
+from fvproc.recipe import Recipe
+from fvproc.volume import ForceVolume, Tile
+
+FORMAT_VERSION = 1
+# Records become durable this often, s: a file system takes milliseconds to promise that, and a crash costs no more.
+COMMIT_SECONDS = 0.5
+_BLOCK = 1 << 16  # records
+
+
+def identity(volume: ForceVolume, recipe: Recipe, kernel_version: str) -> dict[str, Any]:
+    """Return what must be the same for the records of an earlier run to count, ready for JSON."""
+    return {
+        "input": {
+            "name": Path(volume.path).name,
+            "size": volume.file_size,
+            "modified_ns": volume.modified_ns,
+            "header": volume.header_digest,
+        },
+        "calibration": provenance.plain(volume.calibration.to_dict()),
+        "recipe": recipe.digest,
+        "kernel": kernel_version,
+        "fvproc": provenance.version(),
+        "grid": list(volume.shape),
+        "record": [f"{name}:{RECORD[name].str}" for name in RECORD.names or ()],
+    }
+
+
+_SPOKEN = {
+    "input": "the input has changed",
+    "calibration": "the calibration is another",
+    "recipe": "the recipe is another",
+    "kernel": "the kernel is of another version",
+    "fvproc": "fvproc is of another version",
+    "grid": "the grid is another",
+    "record": "the quantities are others",
+}
+
+
+def partial_path(output: str | os.PathLike[str]) -> Path:
+    """Return where the records of a run are kept until `output` is complete."""
+    path = Path(output)
+    return path.with_name(path.name + ".partial")
+
+
+def sweep(output: str | os.PathLike[str]) -> None:
+    """Remove what a run left that was killed after its output was in place, unless another works there."""
+    partial = partial_path(output)
+    lines = partial.with_name(partial.name + ".journal")
+    if lines.exists():
+        with suppress(OutputError, OSError):
+            file = _locked(lines, Path(output))
+            partial.unlink(missing_ok=True)
+            lines.unlink(missing_ok=True)
+            file.close()
+
+
+class Journal:
+    """Keeps the records of one run durable, and finds those of an earlier one.
+
+    Parameters
+    ----------
+    output : path-like
+        The output that the run will write; the partial file and the journal lie beside it.
+    key : mapping
+        What `identity` returned.
+    records : ndarray of RECORD, shape (curves,)
+        Of the whole grid; what an earlier run has done is filled in here, and `commit` takes what is new from it.
+    overwrite : bool
+        Whether an unfinished run is thrown away and not gone on with.
+
+    Raises
+    ------
+    OutputError
+        If a partial file of another input, recipe or version is there, or another process works on it.
+    """
+
+    def __init__(
+        self, output: str | os.PathLike[str], key: Mapping[str, Any], records: np.ndarray, overwrite: bool = False
+    ) -> None:
+        self.partial = partial_path(output)
+        self.path = self.partial.with_name(self.partial.name + ".journal")
+        self.done: list[Tile] = []
+        self._key, self._records = provenance.plain(key), records
+        self._pending: list[Tile] = []
+        self._file: IO[bytes] | None = None
+        self._offset = 0
+        self._committed = time.monotonic()
+        self.partial.parent.mkdir(parents=True, exist_ok=True)
+        self._lines = _locked(self.path, Path(output))
+        try:
+            if overwrite:
+                self._lines.truncate(0)
+            else:
+                self._find()
+        except BaseException:
+            self.close()
+            raise
+
+    # ---- what an earlier run left
+
+    def _find(self) -> None:
+        """Fill in the records of an earlier run that are whole."""
+        self._lines.seek(0)
+        first, *lines = self._lines.read().split(b"\n")
+        if not lines or not self.partial.exists():
+            self._lines.truncate(0)  # killed before anything was durable
+            return
+        head = self._head(first)
+        try:
+            self._file = self.partial.open("r+b", buffering=0)
+        except OSError as error:
+            raise self._told(error) from error
+        self._offset = head["offset"]
+        whole = np.zeros(len(self._records), bool)
+        for start, stop, crc in _noted(lines):
+            # tiles may overlap: one that was damaged has been computed again, perhaps as part of another
+            if 0 <= start < stop <= len(whole) and not whole[start:stop].all():
+                content = self._read(start, stop)
+                if len(content) == (stop - start) * RECORD.itemsize and zlib.crc32(content) == crc:
+                    self._records[start:stop] = np.frombuffer(content, RECORD)
+                    whole[start:stop] = True
+        edges = np.flatnonzero(np.diff(whole, prepend=False, append=False))
+        self.done = [Tile(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+        if lines[-1]:
+            self._lines.write(b"\n")  # so that a torn line stays alone
+            self._lines.flush()
+
+    def _head(self, line: bytes) -> dict[str, Any]:
+        """Return the first line, if it is whole and of a run like this one."""
+        entry = _parsed(line)
+        head = entry.get("head")
+        if not isinstance(head, dict) or zlib.crc32(provenance.to_json(head).encode()) != entry.get("crc32"):
+            # without it nothing else can be trusted
+            raise OutputError(
+                f"{self.path}: the first line of the journal is damaged, so what {self.partial.name} holds cannot be"
+                " told; give --overwrite (overwrite=True) to begin anew"
+            )
+        if head["version"] != FORMAT_VERSION:
+            raise OutputError(
+                f"{self.path}: a journal of version {head['version']!r}, this fvproc knows version {FORMAT_VERSION};"
+                " go on with the fvproc that wrote it, or give --overwrite (overwrite=True) to begin anew"
+            )
+        theirs = head["key"]
+        other = [name for name, value in self._key.items() if theirs.get(name) != value]
+        if other:
+            told = "; ".join(f"{_SPOKEN[name]} ({_difference(theirs.get(name), self._key[name])})" for name in other)
+            raise OutputError(
+                f"{self.partial}: an unfinished run is there that cannot be gone on with: {told}."
+                " Run it as it was, or give --overwrite (overwrite=True) to begin anew"
+            )
+        return head
+
+    def left(self) -> list[Tile]:
+        """Return the runs of curves that are not done, in order."""
+        gaps, reached = [], 0
+        for tile in [*self.done, Tile(len(self._records), len(self._records) + 1)]:
+            if tile.start > reached:
+                gaps.append(Tile(reached, tile.start))
+            reached = tile.stop
+        return gaps
+
+    def _read(self, start: int, stop: int) -> bytes:
+        assert self._file is not None
+        self._file.seek(self._offset + start * RECORD.itemsize)
+        wanted = (stop - start) * RECORD.itemsize
+        parts: list[bytes] = []
+        while wanted > 0 and (part := self._file.read(wanted)):
+            parts.append(part)
+            wanted -= len(part)
+        return b"".join(parts)
+
+    # ---- what this run adds
+
+    def add(self, tile: Tile) -> None:
+        """Take note that the records of a tile are in the array.
+
+        They are durable after the next `commit`, which comes by itself.
+
+        Raises
+        ------
+        OutputError
+            If the disk is full or refuses; what was durable before still is.
+        """
+        self._pending.append(tile)
+        if time.monotonic() - self._committed >= COMMIT_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Make every record so far durable, then say so in the journal: never the other way round."""
+        if not self._pending:
+            return
+        tiles = _joined(self._pending)
+        try:
+            if self._file is None:
+                # not before: a run of less than `COMMIT_SECONDS` leaves no trace
+                self._begin()
+            assert self._file is not None
+            lines = []
+            for tile in tiles:
+                content = self._records[tile.start : tile.stop].view(np.uint8).data
+                self._file.seek(self._offset + tile.start * RECORD.itemsize)
+                _write_all(self._file, content)
+                lines.append({"start": tile.start, "stop": tile.stop, "crc32": zlib.crc32(content)})
+            os.fsync(self._file.fileno())
+            self._write_lines(lines)
+        except OSError as error:
+            raise self._told(error) from error
+        self.done = sorted([*self.done, *tiles])
+        self._pending = []
+        self._committed = time.monotonic()
+
+    def _begin(self) -> None:
+        """Make the partial file at its full size, then the journal's first line."""
+        self._offset = _allocate(self.partial, len(self._records))
+        self._file = self.partial.open("r+b", buffering=0)
+        head = {"version": FORMAT_VERSION, "key": self._key, "offset": self._offset}
+        self._write_lines([{"head": head, "crc32": zlib.crc32(provenance.to_json(head).encode())}])
+
+    def _write_lines(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        self._lines.write(b"".join(provenance.to_json(entry).encode() + b"\n" for entry in entries))
+        self._lines.flush()
+        os.fsync(self._lines.fileno())
+
+    def kept(self) -> int:
+        """Return how many curves are durable."""
+        return sum(len(tile) for tile in self.done)
+
+    def close(self) -> None:
+        """Let go of the files; another run may go on from them. A journal without a line is of no use to any."""
+        if self._file is not None:
+            self._file.close()
+        self._let_go(remove=not self._lines.closed and os.fstat(self._lines.fileno()).st_size == 0)
+
+    def remove(self) -> None:
+        """The output is complete: nothing of this is needed any more."""
+        if self._file is not None:
+            self._file.close()
+            # the records first: a journal without them means a new beginning, they without it are nobody's
+            self.partial.unlink(missing_ok=True)
+        self._let_go(remove=True)
+
+    def _let_go(self, remove: bool) -> None:
+        if os.name == "nt":
+            self._lines.close()  # an open file cannot be removed there
+        if remove:
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
+        # only now: who gets the lock must not lose the file to us
+        with suppress(OSError):
+            self._lines.close()
+
+    def _told(self, error: OSError) -> OutputError:
+        need = len(self._records) * RECORD.itemsize / 1e6
+        return OutputError(
+            f"{self.partial}: cannot be written: {error.strerror or error}; the run keeps {need:.1f} MB there and needs"
+            " about as much again for its outputs. What was durable before is kept: make room and run the same again"
+        )
+
+
+def _allocate(path: Path, curves: int) -> int:
+    """Make the partial file with every record as not computed; return where the records begin in it, bytes."""
+    import h5py
+
+    with h5py.File(path, "w", locking=False) as file:
+        file.attrs["format"] = "fvproc-partial"
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_layout(h5py.h5d.CONTIGUOUS)
+        plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        plist.set_obj_track_times(False)
+        space = h5py.h5s.create_simple((curves,))
+        dataset = h5py.h5d.create(file.id, b"records", h5py.h5t.py_create(RECORD, logical=True), space, plist)
+        offset = int(dataset.get_offset())
+    # written and not left as a hole: a disk that is too full says so now, and who looks in sees what is not done
+    blank = not_computed(min(curves, _BLOCK)).tobytes()
+    with path.open("r+b", buffering=0) as file:
+        file.seek(offset)
+        for start in range(0, curves, _BLOCK):
+            _write_all(file, memoryview(blank)[: min(_BLOCK, curves - start) * RECORD.itemsize])
+        os.fsync(file.fileno())
+    return offset
+
+
+def _write_all(file: IO[bytes], content: memoryview) -> None:
+    """Write all of it: an unbuffered file may take less than it was given."""
+    while content:
+        content = content[file.write(content) :]
+
+
+def _joined(tiles: Sequence[Tile]) -> list[Tile]:
+    """Return tiles in order, neighbours as one: fewer lines, and fewer of them at the next resume."""
+    joined: list[Tile] = []
+    for tile in sorted(tiles):
+        if joined and joined[-1].stop == tile.start:
+            joined[-1] = Tile(joined[-1].start, tile.stop)
+        else:
+            joined.append(tile)
+    return joined
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    """Return a line of the journal; empty if it is torn or damaged."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return {}
+    return entry if isinstance(entry, dict) else {}
+
+
+def _noted(lines: Sequence[bytes]) -> set[tuple[int, int, int]]:
+    """Return (start, stop, crc32) of the whole lines; the tile of a torn or damaged one is computed again."""
+    noted = set()
+    for line in lines:
+        entry = _parsed(line)
+        values = tuple(entry.get(name) for name in ("start", "stop", "crc32"))
+        if all(type(value) is int for value in values):
+            noted.add(values)
+    return noted  # type: ignore[return-value]
+
+
+def _difference(then: Any, now: Any) -> str:
+    if isinstance(then, dict) and isinstance(now, dict):
+        names = [name for name in now if then.get(name) != now[name]]
+        return ", ".join(f"{name}: {then.get(name)} then, {now[name]} now" for name in names)
+    return f"{str(then)[:60]} then, {str(now)[:60]} now"
+
+
+def _locked(path: Path, output: Path) -> IO[bytes]:
+    """Open the journal and lock it for this process; the system unlocks it whatever way the process ends.
+
+    Raises
+    ------
+    OutputError
+        If another process holds it. A file system without locks is taken as it is.
+    """
+    while True:
+        file = path.open("a+b")
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                file.seek(1 << 30)  # far behind the lines, which stay readable
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+            else:
+                import fcntl
+
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.close()
+            raise OutputError(
+                f"{output}: another run is writing it now; let it end, or choose another output"
+            ) from None
+        except OSError:
+            return file
+        # the run before may have ended and removed it between our opening and our locking
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()

@@ -1,0 +1,32 @@
+"""Tiles on the threads of this process or on the workers of a cluster; the only package that knows Dask.
+
+The way of a tile through it: `flow` cuts tiles from jobs and keeps a bounded window of them in flight on a crew
+(`threads` of this process, or a `cluster`), and gives what comes back to the job, which puts it in its place.
+"""
+
+from fvproc.schedule.cluster import ClusterCrew
+from fvproc.schedule.collections import lazy, to_dask
+from fvproc.schedule.connect import Certificates, connect, local_processes
+from fvproc.schedule.crews import crew
+from fvproc.schedule.flow import run
+from fvproc.schedule.threads import ThreadCrew
+from fvproc.schedule.work import TILE_BYTES, Crew, Errand, Failure, Job, Progress, cut
+
+__all__ = [
+    "TILE_BYTES",
+    "Certificates",
+    "ClusterCrew",
+    "Crew",
+    "Errand",
+    "Failure",
+    "Job",
+    "Progress",
+    "ThreadCrew",
+    "connect",
+    "crew",
+    "cut",
+    "lazy",
+    "local_processes",
+    "run",
+    "to_dask",
+]

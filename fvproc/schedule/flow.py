@@ -1,0 +1,206 @@
+"""The one loop of a run: cut tiles from jobs, keep a bounded window of them in flight, put what lands in place."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from fvproc.errors import FvprocError
+from fvproc.quantities import Flag
+from fvproc.schedule.work import Crew, Errand, Failure, Job, Landed, Progress, base_curves, split
+from fvproc.volume import Tile
+
+# After Ctrl-C: what is in flight may land within this time, s.
+GRACE = 10.0
+
+
+def run(jobs: Iterable[Job], crew: Crew, progress: Progress | None = None) -> None:
+    """Have a crew do every tile of some jobs.
+
+    Jobs are taken from the iterable only when the crew has room, so that it may open files as it goes: there is one
+    queue of tiles over all of them, and small volumes leave nobody idle.
+
+    Parameters
+    ----------
+    jobs : iterable of Job
+        What is to be done.
+    crew : Crew
+        Who does it; closed at the end.
+    progress : Progress, optional
+        Told of each tile.
+
+    Raises
+    ------
+    FvprocError
+        If the crew is lost; jobs that are not done were paused before.
+    KeyboardInterrupt
+        After what was in flight has landed, for at most `GRACE` seconds, and unfinished jobs were paused.
+    """
+    flow = _Flow(iter(jobs), crew, progress)
+    if progress is not None:
+        progress.start(crew.workers)
+    try:
+        try:
+            flow.work()
+        except KeyboardInterrupt:
+            flow.drain(time.monotonic() + GRACE)
+            raise
+    finally:
+        try:
+            crew.close()
+        finally:
+            for active in flow.active.values():
+                with suppress(OSError, FvprocError):
+                    active.job.pause()
+            if progress is not None:
+                progress.finish()
+
+
+@dataclass(slots=True)
+class _Active:
+    """A job with tiles in flight or to cut."""
+
+    job: Job
+    errand: Errand
+    gaps: deque[Tile]
+    uncut: int = field(init=False)
+    unplaced: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.uncut = self.unplaced = sum(len(tile) for tile in self.gaps)
+
+    def take(self, curves: int) -> Tile:
+        """Cut the next tile, of at most so many curves."""
+        gap = self.gaps.popleft()
+        # edges fall on multiples of the aligned size, whatever was done before
+        stop = min(gap.stop, gap.start + curves)
+        step = self.errand.volume.tile_alignment
+        if stop < gap.stop and stop // step * step > gap.start:
+            stop = stop // step * step
+        if stop < gap.stop:
+            self.gaps.appendleft(Tile(stop, gap.stop))
+        self.uncut -= stop - gap.start
+        return Tile(gap.start, stop)
+
+
+class _Flow:
+    """The state of the loop."""
+
+    def __init__(self, jobs: Iterable[Job], crew: Crew, progress: Progress | None) -> None:
+        self._jobs, self._crew, self._progress = iter(jobs), crew, progress
+        self.active: dict[int, _Active] = {}
+        self._cutting: int | None = None
+        self._opened = 0
+        self._flying = 0  # curves
+        self._landed: deque[Landed] = deque()
+        self._suspects: deque[tuple[int, Tile]] = deque()
+        self._quarantined: set[tuple[int, int]] = set()
+        self._workers = crew.workers
+
+    def work(self) -> None:
+        """Run until every job is finished or has failed."""
+        while True:
+            while self._crew.room() > 0 and self._submit_next():
+                pass
+            if not self.active:
+                return
+            self._settle_landed()
+
+    def drain(self, deadline: float) -> None:
+        """Place what still lands; submit nothing more."""
+        while (self._landed or not self._crew.idle()) and time.monotonic() < deadline:
+            self._settle_landed()
+
+    def _settle_landed(self) -> None:
+        if not self._landed:
+            self._landed.extend(self._crew.landed())
+        # one by one out of the queue: an interruption must not lose those that wait behind
+        while self._landed:
+            self._settle(self._landed.popleft())
+        if self._progress is not None and self._crew.workers != self._workers:
+            self._workers = self._crew.workers
+            self._progress.staff(self._workers)
+
+    def _submit_next(self) -> bool:
+        """Submit one tile; return whether there was one."""
+        number = self._next_with_tiles()
+        if number is None:
+            return self._submit_suspect()
+        active = self.active[number]
+        tile = active.take(self._crew.curves(number, active.errand, active.uncut))
+        self._submit(number, tile)
+        return True
+
+    def _next_with_tiles(self) -> int | None:
+        while self._cutting is None or self._cutting not in self.active or not self.active[self._cutting].uncut:
+            job = next(self._jobs, None)
+            if job is None:
+                return None
+            active = _Active(job, job.errand, deque(job.left()))
+            curves = job.errand.volume.grid.curves
+            if self._progress is not None:
+                self._progress.expect(curves, curves - active.uncut)
+            self._cutting = self._opened
+            self._opened += 1
+            self.active[self._cutting] = active
+            if not active.uncut:
+                self._finish(self._cutting)
+        return self._cutting
+
+    def _submit_suspect(self) -> bool:
+        """Try a tile that lost its worker again, alone: it may have been the neighbour of the one that killed it."""
+        if self._flying or not self._suspects:
+            return False
+        number, tile = self._suspects.popleft()
+        if number in self.active:
+            self._quarantined.add((number, tile.start))
+            self._submit(number, tile)
+        return True
+
+    def _submit(self, number: int, tile: Tile) -> None:
+        self._flying += len(tile)
+        self._crew.submit(number, self.active[number].errand, tile)
+
+    def _settle(self, landed: Landed) -> None:
+        number, tile, outcome, _ = landed
+        self._flying -= len(tile)
+        active = self.active.get(number)
+        if active is None:
+            return  # its job has failed
+        if isinstance(outcome, Exception):
+            self._fail(number, outcome)
+            return
+        lost = isinstance(outcome, Failure) and outcome.flag == Flag.WORKER_LOST
+        if lost and (number, tile.start) not in self._quarantined:
+            # small pieces, so that only the curves that kill are given up
+            pieces = split(tile, base_curves(active.errand.volume))
+            self._suspects.extend((number, piece) for piece in pieces)
+            return
+        try:
+            active.job.place(tile, outcome)
+        except (FvprocError, OSError) as error:
+            self._fail(number, error)
+            return
+        active.unplaced -= len(tile)
+        if self._progress is not None:
+            self._progress.advance(tile, isinstance(outcome, Failure))
+        if not active.unplaced:
+            self._finish(number)
+
+    def _finish(self, number: int) -> None:
+        self._crew.forget(number)
+        active = self.active.pop(number)
+        try:
+            active.job.finish()
+        except (FvprocError, OSError) as error:
+            active.job.fail(error)
+
+    def _fail(self, number: int, error: Exception) -> None:
+        self._crew.forget(number)
+        job = self.active[number].job
+        job.fail(error)  # raises where it must end the run; the job is paused then
+        job.pause()
+        del self.active[number]

@@ -1,0 +1,93 @@
+"""Before work starts on a cluster: every part of it must have this fvproc and see this input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fvproc import engine
+from fvproc.errors import FvprocError
+from fvproc.volume import ForceVolume
+
+# Machines that share a file may round its time differently, by up to 2 s (FAT).
+_TIME_TOLERANCE_NS = 2_000_000_000
+
+
+def check(volume: ForceVolume, client: Any, patience: float) -> None:
+    """Check scheduler and workers before work starts.
+
+    Without this a module that is missing on the workers only leaves the tasks pending for ever.
+
+    Parameters
+    ----------
+    volume : ForceVolume
+        The input, which all workers must see.
+    client : distributed.Client
+        Of the cluster.
+    patience : float
+        Seconds that the cluster may take to bring its first worker.
+
+    Raises
+    ------
+    FvprocError
+        If there is no worker, or one lacks fvproc, has another kernel, or sees another file.
+    """
+    import asyncio
+
+    if not client.nthreads():
+        try:
+            client.wait_for_workers(1, timeout=patience)
+        except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
+            raise FvprocError(f"the cluster has no worker, not even after {patience:g} s; start some") from None
+    # the scheduler unpickles each task; it does not read the input
+    agree("the scheduler", client.run_on_scheduler(inspection(None)), volume)
+    path = None if volume.format == "arrays" else volume.path  # arrays that can be sent at all need no file
+    for address, seen in client.run(inspection(path)).items():
+        agree(f"worker {address}", seen, volume)
+
+
+def agree(who: str, seen: Any, volume: ForceVolume) -> None:
+    """Raise FvprocError unless what a part of the cluster saw is what this process sees."""
+    if isinstance(seen, str):
+        raise FvprocError(f"{who}: {seen}")
+    version, size, modified_ns = seen
+    if version != engine.KERNEL_VERSION:
+        raise FvprocError(other_kernel(who, version, engine.KERNEL_VERSION))
+    if size is None:
+        return
+    if size != volume.file_size:
+        raise FvprocError(
+            f"{who}: sees {volume.path} with {size} bytes, this machine with {volume.file_size};"
+            " workers must read the same file"
+        )
+    if abs(modified_ns - volume.modified_ns) > _TIME_TOLERANCE_NS:
+        raise FvprocError(
+            f"{who}: sees {volume.path} as changed {(modified_ns - volume.modified_ns) / 1e9:+.1f} s away from when"
+            " this machine saw it changed; workers must read the same file, and a copy must keep its time"
+        )
+
+
+def other_kernel(who: str, theirs: str, ours: str) -> str:
+    """Return the refusal of a worker that would compute other numbers."""
+    return f"{who}: its fvproc has kernel version {theirs}, this one {ours}; install the same fvproc on all machines"
+
+
+def inspection(path: str | None) -> Callable[[], Any]:
+    """Return a function that travels by value: it must run where fvproc is not installed, too."""
+
+    def inspect() -> Any:
+        import os
+
+        try:
+            from fvproc.engine import KERNEL_VERSION
+        except ImportError as error:
+            return f"fvproc cannot be imported there ({error}); install it on all machines of the cluster"
+        if path is None:
+            return KERNEL_VERSION, None, None
+        try:
+            status = os.stat(path)  # noqa: PTH116
+        except OSError as error:
+            return f"cannot see {path} ({error.strerror}); workers need the same path to the input"
+        return KERNEL_VERSION, status.st_size, status.st_mtime_ns
+
+    return inspect

@@ -1,0 +1,108 @@
+"""The crew of this process: a few threads, no port opened."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from fvproc.errors import FvprocError
+from fvproc.schedule.work import TILE_BYTES, Errand, Landed, Outcome, attempt, base_curves
+from fvproc.volume import Tile
+
+# Tiles in flight for each thread: one runs, the others wait, so that no thread waits for the caller.
+WINDOW = 3
+_POLL = 0.5
+
+
+class ThreadCrew:
+    """Threads of this process.
+
+    Parameters
+    ----------
+    threads : int, optional
+        By default Dask's setting `num_workers`, else one for each core. Dask's scheduler "synchronous" (its switch for
+        debugging) computes each tile in the calling thread.
+    tile_bytes : int
+        Bytes of raw curves in a tile.
+    """
+
+    def __init__(self, threads: int | None = None, tile_bytes: int = TILE_BYTES) -> None:
+        import dask
+
+        if threads is not None and threads < 1:
+            raise FvprocError(f"threads = {threads!r}: at least one is needed")
+        self.workers = threads or dask.config.get("num_workers", None) or cores()
+        self._tile_bytes = tile_bytes
+        self._landed: queue.SimpleQueue[Landed] = queue.SimpleQueue()
+        self._submitted = 0
+        self._taken = 0
+        # the last ones submitted: no more than these can be in flight
+        self._futures: deque[Future[None]] = deque(maxlen=WINDOW * self.workers)
+        self._stop = threading.Event()
+        inline = dask.config.get("scheduler", None) in ("sync", "synchronous", "single-threaded")
+        self._pool = None if inline else ThreadPoolExecutor(self.workers, thread_name_prefix="fvproc-schedule")
+
+    def room(self) -> int:
+        """Return how many tiles may be submitted now."""
+        return (1 if self._pool is None else WINDOW * self.workers) - (self._submitted - self._taken)
+
+    def curves(self, number: int, errand: Errand, left: int) -> int:
+        """Return the curves of a tile of the usual size."""
+        return base_curves(errand.volume, self._tile_bytes)
+
+    def submit(self, number: int, errand: Errand, tile: Tile) -> None:
+        """Have a tile computed by a thread that is free."""
+        self._submitted += 1
+        if self._pool is None:
+            self._work(number, errand, tile)
+        else:
+            self._futures.append(self._pool.submit(self._work, number, errand, tile))
+
+    def _work(self, number: int, errand: Errand, tile: Tile) -> None:
+        if self._stop.is_set():
+            return
+        began = time.perf_counter()
+        outcome: Outcome
+        try:
+            outcome = attempt(errand, tile)
+        except Exception as error:
+            outcome = error
+        self._landed.put(Landed(number, tile, outcome, time.perf_counter() - began))
+
+    def landed(self) -> list[Landed]:
+        """Return the tiles that are done."""
+        results: list[Landed] = []
+        try:
+            results.append(self._landed.get(timeout=_POLL))
+            while True:
+                results.append(self._landed.get_nowait())
+        except queue.Empty:
+            pass
+        self._taken += len(results)
+        return results
+
+    def idle(self) -> bool:
+        """Return whether nothing is in flight."""
+        # not by what was taken: Ctrl-C may come between taking and counting
+        return self._pool is None or (self._landed.empty() and all(future.done() for future in self._futures))
+
+    def forget(self, number: int) -> None:
+        """Threads hold nothing between tiles."""
+
+    def close(self) -> None:
+        """Wait for the tiles that run, let go of the others: no thread may work on for a run that is over."""
+        self._stop.set()
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def cores() -> int:
+    """Cores that this process may use: of a batch job or container, not of the machine."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1

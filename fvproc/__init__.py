@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         to_dask,
     )
     from fvproc.bulk import Result
+    from fvproc.calibrate import HardSample, calibrate_sensitivity, calibrate_tip
     from fvproc.errors import (
         CalibrationError,
         FileFormatError,
@@ -60,6 +61,7 @@ _HOME = {
         "api",
     ),
     "Result": "bulk",
+    **dict.fromkeys(("HardSample", "calibrate_sensitivity", "calibrate_tip"), "calibrate"),
     **dict.fromkeys(
         ("CalibrationError", "FileFormatError", "FvprocError", "KernelError", "OutputError", "RecipeError"), "errors"
     ),
@@ -98,6 +100,7 @@ __all__ = [
     "ForceVolume",
     "FvprocError",
     "Grid",
+    "HardSample",
     "KernelError",
     "OutputError",
     "ParameterMaps",
@@ -107,6 +110,8 @@ __all__ = [
     "Setting",
     "Tile",
     "Tip",
+    "calibrate_sensitivity",
+    "calibrate_tip",
     "convert",
     "curve",
     "explain",

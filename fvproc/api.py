@@ -29,6 +29,7 @@ def open(
     deflection_sensitivity: float | None = None,
     z_sensitivity: float | None = None,
     rel_std: Mapping[str, float] | None = None,
+    calibration: PathName | None = None,
     mapping: PathName | dict[str, Any] | None = None,
 ) -> ForceVolume:
     """Open a file of force-distance curves; headers are read, curves stay on disk.
@@ -42,6 +43,8 @@ def open(
     rel_std : mapping of str to float, optional
         Relative standard uncertainties, ``{"spring_constant": 0.1, …}``: of spring_constant, deflection_sensitivity,
         tip_radius, tip_half_angle, poisson_ratio; go before the file's. See docs/uncertainty.md.
+    calibration : path-like, optional
+        A file of `fvproc calibrate`; goes before what the measurement's file says, behind what is given here by name.
     mapping : path-like or dict, optional
         For an HDF5 file of any layout: the TOML file, or its content, that says where in it deflection, z and
         calibration lie.
@@ -60,13 +63,16 @@ def open(
     """
     from fvproc import readers
 
-    volume = readers.open_volume(
-        path,
-        spring_constant=spring_constant,
-        deflection_sensitivity=deflection_sensitivity,
-        z_sensitivity=z_sensitivity,
-        mapping=mapping,
-    )
+    given = {
+        "spring_constant": spring_constant,
+        "deflection_sensitivity": deflection_sensitivity,
+        "z_sensitivity": z_sensitivity,
+    }
+    volume = readers.open_volume(path, mapping=mapping, **given)
+    if calibration is not None:
+        from fvproc import calibration_file
+
+        volume = calibration_file.applied(volume, calibration, given)
     return replace(volume, rel_std={**volume.rel_std, **rel_std}) if rel_std else volume
 
 

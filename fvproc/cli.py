@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fvproc.errors import FvprocError, OutputError
 from fvproc.options import build_parser, calibration, recipe_for, settings
 from fvproc.recipe import Recipe, parse_quantity
+from fvproc.volume import Setting
 
 if TYPE_CHECKING:
     from fvproc.maps import ParameterMaps
@@ -223,6 +225,32 @@ def _convert(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _calibrate(options: argparse.Namespace) -> int:
+    from fvproc import api, calibrate, calibration_file, report
+
+    volume = api.open(options.input, **calibration(options))
+    if options.of == "tip":
+        found = calibrate.calibrate_tip(
+            volume,
+            parse_quantity(options.modulus, "Pa", "--modulus"),
+            modulus_rel_std=parse_quantity(options.modulus_rel_std, "", "--modulus-rel-std"),
+            recipe=recipe_for(volume, settings(options)),
+        )
+    else:
+        if options.tip_radius:
+            radius = parse_quantity(options.tip_radius, "m", "--tip-radius")
+            volume = replace(volume, tip_radius=Setting(radius, "user"))
+        sample = calibrate.HardSample()
+        if options.modulus:
+            sample = replace(sample, modulus=parse_quantity(options.modulus, "Pa", "--modulus"))
+        found = calibrate.calibrate_sensitivity(volume, sample)
+    if options.output:
+        calibration_file.write(options.output, found)
+    entry = {"name": found.name, **found.to_dict()}
+    print(json.dumps(entry, indent=1) if options.json else report.calibrated_text(entry, options.output))
+    return DONE
+
+
 def _plot(options: argparse.Namespace) -> int:
     from fvproc import api, provenance, writers
 
@@ -305,6 +333,7 @@ _COMMANDS = {
     "info": _info,
     "simulate": _simulate,
     "convert": _convert,
+    "calibrate": _calibrate,
     "plot": _plot,
     "quantities": _quantities,
     "recipe": _print_recipe,

@@ -49,12 +49,13 @@ def _add_calibration(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=X",
         help=f"relative standard uncertainty, such as spring_constant=10%%; of {', '.join(UNCERTAIN)}",
     )
+    group.add_argument("--calibration", metavar="FILE", help="what `fvproc calibrate` wrote; goes behind the above")
     parser.add_argument("--mapping", metavar="FILE", help="TOML that says where in an HDF5 file the curves lie")
 
 
 def calibration(options: argparse.Namespace) -> dict[str, Any]:
     """Return the keywords of `api.open`: calibration in SI units, its uncertainties, and the mapping."""
-    values: dict[str, Any] = {"mapping": getattr(options, "mapping", None)}
+    values: dict[str, Any] = {"mapping": getattr(options, "mapping", None), "calibration": options.calibration}
     for name, (option, unit) in CALIBRATION_FIELDS.items():
         text = getattr(options, f"calibration:{name}", None)
         values[name] = None if text is None else parse_quantity(text, unit, option)
@@ -224,6 +225,23 @@ def build_parser() -> argparse.ArgumentParser:
     convert.add_argument("--compress", action="store_true", help="gzip: smaller, slower to read")
     convert.add_argument("--overwrite", action="store_true")
     _add_calibration(convert)
+
+    calibrate = commands.add_parser("calibrate", help="tip or deflection sensitivity from a reference sample")
+    of = calibrate.add_subparsers(dest="of", metavar="WHAT", required=True)
+    sensitivity = of.add_parser("sensitivity", help="deflection sensitivity from curves on a hard sample")
+    sensitivity.add_argument("--modulus", metavar="X", help="of the hard sample (Pa; default 400GPa, sapphire)")
+    sensitivity.add_argument("--tip-radius", metavar="X", help="corrects for the contact's own compliance (m)")
+    tip = of.add_parser("tip", help="effective tip radius or half angle from curves on a sample of known modulus")
+    tip.add_argument("--modulus", metavar="X", required=True, help="of the reference sample (Pa), such as 2.7GPa")
+    tip.add_argument(
+        "--modulus-rel-std", default="0", metavar="X", help="its relative standard uncertainty, such as 4%%"
+    )
+    for parser_of in (sensitivity, tip):
+        parser_of.add_argument("input", help="the measurement on the reference sample")
+        parser_of.add_argument("-o", "--output", metavar="CAL.toml", help="calibration file to write, or to add to")
+        parser_of.add_argument("--json", action="store_true")
+        _add_calibration(parser_of)
+    _add_recipe(tip)
 
     plot = commands.add_parser("plot", help="a picture of an output")
     plot.add_argument("input", help="an .h5 output of fvproc run")

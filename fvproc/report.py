@@ -310,6 +310,23 @@ def description_text(described: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def calibrated_text(entry: dict[str, Any], path: str | None) -> str:
+    """Return what a calibration came to for a terminal."""
+    factor, unit = readable(entry["unit"], np.array([entry["value"]])) if entry["unit"] != "m/V" else (1e9, "nm/V")
+    parts = ", ".join(f"{name} {part:.2%}" for name, part in entry["parts"].items())
+    lines = [
+        f"{entry['name'].replace('_', ' ')}: {entry['value'] * factor:.5g} {unit} ± {entry['rel_std']:.2%}"
+        f" of {entry['curves']:,} curves ({parts})"
+    ]
+    lines += [f"  {name.replace('_', ' ')}: {note}" for name, note in entry.get("notes", {}).items()]
+    for source, power in entry.get("depends", {}).items():
+        value = entry["found_with"].get(source)
+        if value is not None:
+            lines.append(f"  found with {source.replace('_', ' ')} = {value:.6g}, to whose power {power:+.2f} it goes")
+    lines.append(f"  written to {path}: give --calibration {path} to a run" if path else "  not written; -o writes it")
+    return "\n".join(lines)
+
+
 # ---- the registry
 
 

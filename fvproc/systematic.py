@@ -74,26 +74,36 @@ def _typical_curves(maps: ParameterMaps) -> np.ndarray:
     return chosen[np.linspace(0, chosen.size - 1, min(CURVES, chosen.size)).astype(int)]
 
 
-def _off(volume: ForceVolume, recipe: Recipe, source: str, factor: float) -> _core.KernelSettings:
-    """Settings of the kernel with one source off by a factor; as they are where the recipe has no such thing."""
-    tip, ratio = recipe.tip, recipe.poisson_ratio
-    if source == "tip_radius" and tip.radius is not None:
-        recipe = replace(recipe, tip=replace(tip, radius=factor * tip.radius))
-    elif source == "tip_half_angle" and tip.half_angle is not None:
-        recipe = replace(recipe, tip=replace(tip, half_angle=factor * tip.half_angle))
+def off(volume: ForceVolume, recipe: Recipe, source: str, factor: float) -> _core.KernelSettings:
+    """Return settings of the kernel with one source off by a factor; as they are where the recipe has no such thing.
+
+    The length of a tip that was calibrated with the volume's own spring constant and sensitivity is off with them.
+    """
+    ratio = recipe.poisson_ratio
+    if source in ("tip_radius", "tip_half_angle"):
+        recipe = _tip_off(recipe, source, factor)
     elif source == "poisson_ratio" and ratio is not None:
         # a step beyond 0.5 is taken back on both sides, so that the ratio of the two stays that of the steps
         ratio = min(ratio, 0.5 / STEP)
         recipe = replace(recipe, poisson_ratio=factor * ratio)
+    elif source in volume.tip_depends:
+        for length in ("tip_radius", "tip_half_angle"):
+            recipe = _tip_off(recipe, length, factor ** volume.tip_depends[source])
     settings = _core.kernel_settings(volume, recipe)
     if source == "spring_constant":
         settings = replace(settings, spring_constant=factor * settings.spring_constant)
     elif source == "deflection_sensitivity":
         for name in ("approach_deflection", "retract_deflection"):
             channel = getattr(settings, name)
-            off = replace(channel, scale=factor * channel.scale, offset=factor * channel.offset)
-            settings = replace(settings, **{name: off})
+            scaled = replace(channel, scale=factor * channel.scale, offset=factor * channel.offset)
+            settings = replace(settings, **{name: scaled})
     return settings
+
+
+def _tip_off(recipe: Recipe, source: str, factor: float) -> Recipe:
+    length = source.removeprefix("tip_")
+    value = getattr(recipe.tip, length)
+    return recipe if value is None else replace(recipe, tip=replace(recipe.tip, **{length: factor * value}))
 
 
 def factors(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> dict[str, dict[str, float]]:
@@ -124,7 +134,7 @@ def factors(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> dict[st
     for source in UNCERTAIN if curves else ():
         high, low = (
             np.concatenate([_core.fit_tile(raw, settings, thickness=film) for raw, film in curves])
-            for settings in (_off(volume, recipe, source, STEP), _off(volume, recipe, source, 1.0 / STEP))
+            for settings in (off(volume, recipe, source, STEP), off(volume, recipe, source, 1.0 / STEP))
         )
         for name in ACTED_ON:
             with np.errstate(all="ignore"):

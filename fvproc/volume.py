@@ -243,6 +243,9 @@ class ForceVolume:
         What a reader had to correct or could not make sense of.
     rel_std : mapping of str to float
         Relative standard uncertainties that the user gave, by names of `UNCERTAIN`; they go before the file's.
+    tip_depends : mapping of str to float
+        ∂ln length/∂ln source of a tip that was calibrated on a reference sample with this very spring constant and
+        sensitivity: an error of theirs is an error of the length, too; see `fvproc.calibrate`.
     """
 
     path: str
@@ -264,6 +267,7 @@ class ForceVolume:
     header_digest: str = ""
     warnings: tuple[str, ...] = ()
     rel_std: Mapping[str, float] = field(default_factory=dict)
+    tip_depends: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, value in self.rel_std.items():
@@ -273,7 +277,7 @@ class ForceVolume:
                 )
             if not 0.0 <= value < 1.0:
                 raise CalibrationError(f"relative uncertainty of {name} = {value!r}: expected 0 to 1, as 0.1 for 10 %")
-        for name in ("vendor_recipe", "header", "layout", "rel_std"):
+        for name in ("vendor_recipe", "header", "layout", "rel_std", "tip_depends"):
             object.__setattr__(self, name, _frozen(getattr(self, name)))
 
     def __reduce__(self) -> tuple[Any, ...]:

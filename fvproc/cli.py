@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -251,6 +252,24 @@ def _calibrate(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _bench(options: argparse.Namespace) -> int:
+    from fvproc import benchmark
+
+    chosen = settings(options)
+    if "recipe" in chosen:
+        raise FvprocError("--recipe nanoscope: reference curves hold no fit settings of an instrument")
+    limits = benchmark.Limits(error=parse_quantity(options.max_error, "", "--max-error"), scatter=options.max_scatter)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = options.reference or benchmark.write_set(
+            folder, options.curves, options.samples, parse_quantity(options.noise, "m", "--noise")
+        )
+        rows = benchmark.evaluate(paths, chosen, limits=limits, threads=options.threads)
+    if options.plot:
+        benchmark.plot(rows, options.plot)
+    print(json.dumps([row.to_dict() for row in rows], indent=1) if options.json else benchmark.table_text(rows))
+    return PARTLY if options.strict and any(row.misses for row in rows) else DONE
+
+
 def _plot(options: argparse.Namespace) -> int:
     from fvproc import api, provenance, writers
 
@@ -334,6 +353,7 @@ _COMMANDS = {
     "simulate": _simulate,
     "convert": _convert,
     "calibrate": _calibrate,
+    "bench": _bench,
     "plot": _plot,
     "quantities": _quantities,
     "recipe": _print_recipe,

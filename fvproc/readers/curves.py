@@ -26,6 +26,7 @@ import h5py
 import numpy as np
 
 from fvproc.errors import FileFormatError
+from fvproc.readers import hdf5_chunks
 from fvproc.readers.blocks import buffer, read_block
 from fvproc.readers.curves_description import describe, text
 from fvproc.readers.curves_layout import BRANCHES, FORMAT, hyperslabs
@@ -104,8 +105,9 @@ def _branch(source: _Source, volume: ForceVolume, branch: str, tile: Tile) -> Ra
 class _Source:
     """The datasets of one file for the time of one tile; opens HDF5 only if a dataset needs it.
 
-    HDF5 has one lock for all threads, so what lies plain in the file is read past it: twice as fast on one thread,
-    and it scales. Opening costs 0.1 ms, so that no handle is kept between tiles.
+    HDF5 has one lock for all threads, so what lies plain in the file is read past it, and what is compressed is
+    decompressed past it: twice as fast on one thread, and it scales. Opening costs 0.1 ms, so that no handle is kept
+    between tiles.
     """
 
     def __init__(self, volume: ForceVolume) -> None:
@@ -132,9 +134,13 @@ class _Source:
         with self._errors(where):
             dataset = self._dataset(where)
             values = buffer(dataset.dtype.newbyteorder("="), (count, *rest))
+            packed = hdf5_chunks.pipeline(dataset)
             for rows, columns, part in hyperslabs(tile, nx):
                 block = values[part].reshape(rows.stop - rows.start, columns.stop - columns.start, *rest)
-                dataset.read_direct(block, np.s_[rows, columns])
+                if packed is None:
+                    dataset.read_direct(block, np.s_[rows, columns])
+                else:
+                    hdf5_chunks.read_into(dataset, packed, (rows, columns, *(slice(0, n) for n in rest)), block)
         return self._fill(where, values)
 
     def whole(self, where: str) -> np.ndarray:

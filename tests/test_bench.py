@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -120,3 +122,23 @@ def row(**changes):
 )
 def test_a_row_names_the_criteria_that_it_misses(changes, misses):
     assert truth.judged(row(**changes)) == misses
+
+
+def test_compare_tells_what_got_slower(tmp_path):
+    compare = pytest.importorskip("compare")
+
+    def result(name, ratio):
+        case = {"recipe": "ml", "samples": 512}
+        rows = [{"case": case, "ratio_of_least": ratio}, {"case": {**case, "samples": 64}, "ratio_of_least": 9.0}]
+        path = tmp_path / name
+        path.write_text(json.dumps({"machine": {"model": "A"}, "timings": rows}), encoding="utf-8")
+        return path
+
+    before, same, worse = result("a.json", 10.0), result("b.json", 10.5), result("c.json", 12.0)
+    for after, status, words in ((same, 0, "0 of 2 slower"), (worse, 1, "1 of 2 slower")):
+        command = [sys.executable, compare.__file__, before, after]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == status and words in done.stdout, done.stdout + done.stderr
+    assert compare.cost_of({"curves_per_second": 4.0}) == 0.25
+    with pytest.raises(KeyError, match="without any of"):
+        compare.cost_of({"name": "x"})

@@ -181,7 +181,7 @@ def process(
 def _watched(progress: bool | Progress) -> Progress | None:
     """Return who is told of the progress: a bar for True, nobody for False."""
     if isinstance(progress, bool):
-        from fvproc.report import Bar
+        from fvproc.progress import Bar
 
         return Bar() if progress else None
     return progress

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from os import PathLike
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fvproc import job, readers, schedule, writers
 from fvproc.errors import FvprocError, OutputError
+from fvproc.events import event
 from fvproc.maps import ParameterMaps
 from fvproc.quantities import Flag
 from fvproc.recipe import Recipe
@@ -52,6 +54,8 @@ class Result:
         Whether an earlier run had done it.
     warnings : tuple of str
         What the reader had to say.
+    stopped : bool
+        Whether the run was stopped before this file came to an end.
     """
 
     path: Path
@@ -62,11 +66,14 @@ class Result:
     flags: dict[Flag, int] | None = None
     failures: int = 0
     before: bool = False
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
+    stopped: bool = False
 
     @property
     def status(self) -> str:
-        """``"done"``, ``"done before"``, ``"partly"`` (a tile failed) or ``"failed"``."""
+        """``"done"``, ``"done before"``, ``"partly"`` (a tile failed), ``"failed"`` or ``"not run"``."""
+        if self.stopped:
+            return "not run"
         if self.error is not None:
             return "failed"
         if self.failures:
@@ -105,6 +112,7 @@ class _FileJob(job.MapJob):
         if not isinstance(error, (FvprocError, OSError)):
             raise error  # a bug stops everything: the files after it would be wrong as well
         told = job.with_what_is_kept(error, self)
+        event("file_failed", level=logging.ERROR, file=self.volume.path, reason=str(told))
         seconds = time.perf_counter() - self._began
         self._note(Result(self._path, error=str(told), seconds=seconds, curves=self.volume.grid.curves))
 
@@ -149,7 +157,7 @@ def process_many(
     open_volume : callable
         Opens an input.
     told : callable, optional
-        Called with each result as soon as it is there.
+        Called with each result as soon as it is there; with those of files that were not run if the run is stopped.
     """
     inputs = [Path(path) for path in paths]
     _require_different(inputs, Path(output_dir))
@@ -171,6 +179,7 @@ def process_many(
                 if done is None:
                     ready = _FileJob(path, partial(note, number), began, volume, chosen, outputs, overwrite)
             except (FvprocError, OSError) as error:
+                event("file_failed", level=logging.ERROR, file=str(path), reason=str(error))
                 note(number, Result(path, error=str(error), seconds=time.perf_counter() - began))
                 continue
             if done is None:
@@ -179,20 +188,35 @@ def process_many(
                 note(number, _result(path, volume, outputs, done, began, before=True))
 
     queue = jobs()
-    first = next(queue, None)
-    if first is not None:
-        with schedule.crew(first.volume, client=client, threads=threads, tile_bytes=tile_bytes) as crew:
-            schedule.run(chain([first], queue), crew, progress)
+    try:
+        first = next(queue, None)
+        if first is not None:
+            with schedule.crew(first.volume, client=client, threads=threads, tile_bytes=tile_bytes) as crew:
+                schedule.run(chain([first], queue), crew, progress)
+    except (FvprocError, KeyboardInterrupt) as error:
+        left = [number for number in range(len(inputs)) if number not in results]
+        for number in left:
+            note(number, Result(inputs[number], stopped=True))
+        words = f"{len(inputs) - len(left)} of {len(inputs)} files came to an end; the same again with --resume goes on"
+        if isinstance(error, KeyboardInterrupt):
+            raise job.Interrupted(words) from error
+        raise type(error)(f"{error}; {words}") from error
     return [results[number] for number in range(len(inputs))]
 
 
 def _require_different(inputs: Sequence[Path], folder: Path) -> None:
-    """Raise OutputError if two inputs would write the same output."""
+    """Raise OutputError if two inputs would write the same output, or one is there twice."""
     seen: dict[str, Path] = {}
     for path in inputs:
-        if path.stem in seen:
-            raise OutputError(f"{seen[path.stem]} and {path} would both write {folder / path.stem}*: rename one")
-        seen[path.stem] = path
+        # some file systems take A and a for one
+        other = seen.setdefault(path.stem.lower(), path)
+        if other is path:
+            continue
+        if other.absolute() == path.absolute():
+            raise OutputError(f"{path}: is there twice; name each input once")
+        raise OutputError(
+            f"{other} and {path} would both write {folder / path.stem}*: rename one, or run the folders one by one"
+        )
 
 
 # ---- the table

@@ -13,119 +13,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fvproc import run_command
 from fvproc.errors import FvprocError, OutputError
-from fvproc.options import build_parser, calibration, recipe_for, settings
+from fvproc.options import DONE, PARTLY, REFUSED, build_parser, calibration, recipe_for, settings
 from fvproc.recipe import Recipe, parse_quantity
 from fvproc.volume import Setting
 
 if TYPE_CHECKING:
     from fvproc.maps import ParameterMaps
-
-DONE, PARTLY, REFUSED = 0, 1, 2
-
-
-def _run(options: argparse.Namespace) -> int:
-    inputs = [Path(name) for name in options.input]
-    first = options.output[0]
-    several = len(inputs) > 1 or Path(first).is_dir() or first.endswith(("/", "\\"))
-    if several and (options.tiff or options.figure or len(options.output) > 1):
-        raise OutputError("-o is a folder here: a second -o, --tiff and --figure go with one input and files only")
-    if options.summary and not several:
-        raise OutputError("--summary goes with several inputs, or with a folder as -o")
-    with _cluster(options) as client:
-        return _run_several(options, inputs, client) if several else _run_one(options, inputs[0], client)
-
-
-def _run_one(options: argparse.Namespace, path: Path, client: Any) -> int:
-    from fvproc import api, report
-
-    began = time.perf_counter()
-    chosen = settings(options)
-    outputs = [Path(name) for name in [*options.output, options.tiff, options.figure] if name]
-    volume = api.open(path, **calibration(options))
-    for warning in volume.warnings:
-        _say(f"{path.name}: {warning}", options)
-    maps = api.process(
-        volume,
-        recipe_for(volume, chosen),
-        client=client,
-        threads=options.threads,
-        output=outputs,
-        overwrite=options.overwrite,
-        resume=options.resume,
-        tile_bytes=options.tile_bytes,
-        progress=False if options.quiet or options.json else report.Bar(path.name),
-    )
-    failures = maps.provenance["failures"]
-    for failure in failures:
-        start, stop = failure["curves"]
-        message = f"{path.name}: curves {start} to {stop - 1}: {failure['flag']}: {failure['reason']}"
-        print(f"fvproc: {message}", file=sys.stderr)
-    summary = report.summary(maps, path, outputs, time.perf_counter() - began)
-    if options.json:
-        print(json.dumps([summary], indent=1))
-    elif not options.quiet:
-        print(report.summary_text(summary))
-    return PARTLY if failures else DONE
-
-
-def _run_several(options: argparse.Namespace, inputs: list[Path], client: Any) -> int:
-    from fvproc import api, bulk, report
-
-    given, chosen = calibration(options), settings(options)
-
-    def tell(result: bulk.Result) -> None:
-        if result.error is not None:
-            print(f"fvproc: {result.path.name}: {result.error}", file=sys.stderr)
-        for warning in result.warnings:
-            _say(f"{result.path.name}: {warning}", options)
-
-    results = bulk.process_many(
-        inputs,
-        lambda volume: recipe_for(volume, chosen),
-        output_dir=options.output[0],
-        client=client,
-        threads=options.threads,
-        overwrite=options.overwrite,
-        resume=options.resume,
-        tile_bytes=options.tile_bytes,
-        progress=None if options.quiet or options.json else report.Bar(files=len(inputs)),
-        open_volume=lambda path: api.open(path, **given),
-        told=tell,
-    )
-    if options.summary:
-        bulk.write_table(results, options.summary)
-    if options.json:
-        print(json.dumps([result.to_dict() for result in results], indent=1))
-    elif not options.quiet:
-        print(bulk.table_text(results))
-    return DONE if all(result.status in ("done", "done before") for result in results) else PARTLY
-
-
-def _say(message: str, options: argparse.Namespace) -> None:
-    if not options.quiet:
-        print(f"fvproc: {message}", file=sys.stderr)
-
-
-@contextmanager
-def _cluster(options: argparse.Namespace) -> Iterator[Any]:
-    """Yield the client that --scheduler, --scheduler-file or --processes asks for; None without."""
-    from fvproc import schedule
-
-    certificates = schedule.Certificates(options.tls_ca, options.tls_cert, options.tls_key)
-    if options.processes:
-        with schedule.local_processes(options.processes) as client:
-            yield client
-    elif options.scheduler or options.scheduler_file:
-        client = schedule.connect(options.scheduler, options.scheduler_file, certificates)
-        try:
-            yield client
-        finally:
-            client.close()
-    else:
-        yield None
 
 
 @contextmanager
@@ -321,7 +218,7 @@ def _print_recipe(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from fvproc import api, report, simulate, truth, writers
+    from fvproc import api, progress, report, simulate, truth, writers
 
     if options.size < 8:
         raise FvprocError(f"--size {options.size}: at least 8 pixels are needed")
@@ -338,7 +235,7 @@ def _demo(options: argparse.Namespace) -> int:
     print(f"simulating {options.size} × {options.size} curves of an SEI on graphite …", file=sys.stderr)
     simulate.sei_map(curves, ny=options.size, nx=options.size)
     simulated = time.perf_counter()
-    maps = api.process(curves, Recipe(), output=outputs, overwrite=True, progress=report.Bar("curves.h5"))
+    maps = api.process(curves, Recipe(), output=outputs, overwrite=True, progress=progress.Bar("curves.h5"))
     done = time.perf_counter()
     print(report.summary_text(report.summary(maps, curves, outputs, done - simulated)))
     print("\nTruth against result, curves without a fault:\n")
@@ -348,7 +245,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 _COMMANDS = {
-    "run": _run,
+    "run": run_command.run,
     "info": _info,
     "simulate": _simulate,
     "convert": _convert,

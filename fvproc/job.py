@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from os import PathLike
@@ -12,6 +13,7 @@ import numpy as np
 
 from fvproc import engine, provenance, readers, systematic, writers
 from fvproc.errors import FileFormatError, FvprocError, OutputError
+from fvproc.events import event
 from fvproc.journal import Journal, identity, sweep
 from fvproc.maps import CurveFit, ParameterMaps, not_computed
 from fvproc.quantities import Flag
@@ -71,6 +73,7 @@ class MapJob:
         except OutputError:
             self.pause()
             raise
+        event("file_opened", file=volume.path, curves=volume.grid.curves, done_before=self.resumed)
 
     def left(self) -> list[Tile]:
         """Return the runs of curves that are not done."""
@@ -91,6 +94,7 @@ class MapJob:
                 readers.require_unchanged(self.volume)
             # not in the journal: a run that is gone on with tries again
             self.failures.append(outcome)
+            event("tile_failed", level=logging.WARNING, file=self.volume.path, **_told(outcome))
             self.maps.place(tile, not_computed(len(tile), outcome.flag))
             return
         self.maps.place(tile, outcome)
@@ -122,9 +126,11 @@ class MapJob:
             self._journal.remove()
             self._journal = None
         self._done = True
+        event("file_done", file=volume.path, outputs=[str(path) for path in self.outputs], failures=len(self.failures))
 
     def fail(self, error: Exception) -> None:
         """End the run with this error."""
+        event("file_failed", level=logging.ERROR, file=self.volume.path, reason=str(error))
         raise error
 
     def pause(self) -> None:

@@ -12,6 +12,8 @@ from fvproc.recipe import Recipe, leaves, merged, parse_quantity, read_settings
 from fvproc.volume import CALIBRATION_FIELDS, UNCERTAIN, ForceVolume
 
 VENDOR = "nanoscope"
+# exit statuses; a run that is stopped ends with 128 + the signal's number
+DONE, PARTLY, REFUSED = 0, 1, 2
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -174,6 +176,7 @@ def build_parser() -> argparse.ArgumentParser:
     again.add_argument(
         "--overwrite", action="store_true", help="replace outputs that exist, begin anew where a run was not finished"
     )
+    run.add_argument("--log", metavar="FILE", help="append what happens, one JSON object a line")
     run.add_argument("--summary", metavar="FILE", help="of several inputs: the table as .csv, .json or .txt")
     run.add_argument("--json", action="store_true", help="print the summary as JSON")
     run.add_argument("--quiet", action="store_true", help="no progress, no summary")

@@ -1,118 +1,17 @@
-"""What a person is told: the progress of a run, its summary, a file's description, the registry."""
+"""What a person is told: the summary of a run, a file's description, the registry."""
 
 from __future__ import annotations
 
-import shutil
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
 from fvproc import provenance
 from fvproc.maps import ParameterMaps
 from fvproc.quantities import FATAL_BITS, FLAG_MEANINGS, QUANTITIES, Flag, readable
-from fvproc.volume import CALIBRATION_FIELDS, UNCERTAIN, ForceVolume, Tile
-
-_BAR_EVERY = 0.1
-_LINE_EVERY = 10.0
-
-
-class Bar:
-    """Counts curves, and files where there are many; tells curves/s, failures, workers and the time left.
-
-    Parameters
-    ----------
-    name : str
-        Put before the bar.
-    stream : file, optional
-        Standard error by default.
-    files : int
-        How many files the run has; one by default.
-    """
-
-    def __init__(self, name: str = "", stream: TextIO | None = None, files: int = 1) -> None:
-        self._stream = sys.stderr if stream is None else stream
-        self._name = f"{name}: " if name else ""
-        self._terminal = self._stream.isatty()
-        self._began = self._said = 0.0
-        self._curves = self._all_curves = self._before = self._failed = self._workers = 0
-        self._files, self._all_files = 0, files
-
-    def start(self, workers: int) -> None:
-        """Work begins."""
-        self._workers = workers
-        self._began = self._said = time.monotonic()
-
-    def expect(self, curves: int, done: int = 0) -> None:
-        """A volume of so many curves was opened; `done` of them were done by an earlier run."""
-        self._files += 1
-        self._all_curves += curves
-        self._curves += done
-        self._before += done
-
-    def advance(self, tile: Tile, failed: bool) -> None:
-        """A tile is in its place."""
-        self._curves += len(tile)
-        self._failed += failed
-        now = time.monotonic()
-        if now - self._said >= (_BAR_EVERY if self._terminal else _LINE_EVERY):
-            self._said = now
-            self._say("\r" if self._terminal else "", "" if self._terminal else "\n")
-
-    def staff(self, workers: int) -> None:
-        """Workers joined or left."""
-        self._workers = workers
-
-    def finish(self) -> None:
-        """No more tiles will come."""
-        if self._began:
-            self._say("\r" if self._terminal else "", "\n")
-
-    def text(self) -> str:
-        """Return the line as it stands."""
-        seconds = max(time.monotonic() - self._began, 1e-9)
-        rate = (self._curves - self._before) / seconds
-        done = self._curves / max(self._all_curves, 1)
-        clock = f"{_clock(seconds)} in all"
-        if self._files < self._all_files:
-            # the curves of files that are not open yet are not known: these count as many as those before them
-            done *= self._files / self._all_files
-        if done < 1:
-            left = (self._curves / done - self._curves) / rate if rate > 0 and done > 0 else float("inf")
-            clock = f"{_clock(left)} left"
-        failed = f" ({self._failed} failed)" if self._failed else ""
-        workers = f", {self._workers} threads" if self._workers else ""
-        files = f"file {self._files} of {self._all_files}, " if self._all_files > 1 else ""
-        return (
-            f"{self._name}{done:4.0%}{failed} {files}{self._curves:,}/{self._all_curves:,} curves,"
-            f" {rate:,.0f} curves/s, {clock}{workers}"
-        )
-
-    def _say(self, before: str, after: str) -> None:
-        text = self.text()
-        if self._terminal:
-            width = shutil.get_terminal_size().columns
-            room = min(width - len(text) - 4, 30)
-            if room >= 8:
-                full = room * self._curves // max(self._all_curves, 1)
-                text = f"{text} [{'#' * full}{'.' * (room - full)}]"
-            text = text[: width - 1].ljust(width - 1)
-        self._stream.write(f"{before}{text}{after}")
-        self._stream.flush()
-
-
-def _clock(seconds: float) -> str:
-    if seconds == float("inf"):
-        return "?"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
+from fvproc.volume import CALIBRATION_FIELDS, UNCERTAIN, ForceVolume
 
 # ---- summary of a run
 

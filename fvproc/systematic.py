@@ -8,7 +8,7 @@ with a calibration that is one per cent off. docs/uncertainty.md says what comes
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +20,7 @@ from fvproc.errors import FileFormatError
 from fvproc.maps import ParameterMaps
 from fvproc.quantities import QUANTITIES
 from fvproc.recipe import Recipe
-from fvproc.volume import UNCERTAIN, ForceVolume, Tile
+from fvproc.volume import UNCERTAIN, ForceVolume, RawBranch, RawTile, Tile
 
 CURVES = 24
 STEP = 1.01
@@ -129,12 +129,15 @@ def factors(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> dict[st
         If the curves cannot be read.
     """
     tiles = [Tile(int(number), int(number) + 1) for number in _typical_curves(maps)]
-    curves = [(engine.read_tile(volume, tile), engine.film_thickness(volume, recipe, tile)) for tile in tiles]
     found: dict[str, dict[str, float]] = {name: {} for name in ACTED_ON}
-    for source in UNCERTAIN if curves else ():
+    if not tiles:
+        return found
+    raw = _together([engine.read_tile(volume, tile) for tile in tiles])
+    films = [engine.film_thickness(volume, recipe, tile) for tile in tiles]
+    film = None if films[0] is None else np.concatenate([part for part in films if part is not None])
+    for source in UNCERTAIN:
         high, low = (
-            np.concatenate([_core.fit_tile(raw, settings, thickness=film) for raw, film in curves])
-            for settings in (off(volume, recipe, source, STEP), off(volume, recipe, source, 1.0 / STEP))
+            _core.fit_tile(raw, off(volume, recipe, source, step), thickness=film) for step in (STEP, 1.0 / STEP)
         )
         for name in ACTED_ON:
             with np.errstate(all="ignore"):
@@ -146,6 +149,24 @@ def factors(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> dict[st
             if abs(factor) > 1e-4:  # single precision of a record, over the step
                 found[name][source] = factor
     return found
+
+
+def _together(tiles: Sequence[RawTile]) -> RawTile:
+    """Return tiles of one curve each as one tile: the kernel is called once and not for each."""
+    branches = []
+    for parts in zip(*((tile.approach, tile.retract) for tile in tiles), strict=True):
+        shared = all(part.z.ndim == 1 for part in parts)
+        branches.append(
+            RawBranch(
+                np.concatenate([part.deflection for part in parts]),
+                parts[0].z if shared else np.concatenate([np.atleast_2d(part.z) for part in parts]),
+                None
+                if any(part.valid_length is None for part in parts)
+                else np.concatenate([part.valid_length for part in parts if part.valid_length is not None]),
+            )
+        )
+    heights = [tile.height for tile in tiles if tile.height is not None]
+    return RawTile(branches[0], branches[1], np.concatenate(heights) if len(heights) == len(tiles) else None)
 
 
 def systematic_errors(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> dict[str, Systematic]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from fvproc.errors import FvprocError
+from fvproc.events import event
 from fvproc.quantities import Flag
 from fvproc.schedule.work import Crew, Errand, Failure, Job, Landed, Progress, base_curves, split
 from fvproc.volume import Tile
@@ -42,12 +44,18 @@ def run(jobs: Iterable[Job], crew: Crew, progress: Progress | None = None) -> No
     flow = _Flow(iter(jobs), crew, progress)
     if progress is not None:
         progress.start(crew.workers)
+    event("run_started", workers=crew.workers)
     try:
         try:
             flow.work()
         except KeyboardInterrupt:
+            event("stopped", level=logging.WARNING, in_flight=not crew.idle())
             flow.drain(time.monotonic() + GRACE)
             raise
+        except FvprocError as error:
+            event("run_failed", level=logging.ERROR, reason=str(error))
+            raise
+        event("run_done")
     finally:
         try:
             crew.close()
@@ -120,9 +128,11 @@ class _Flow:
         # one by one out of the queue: an interruption must not lose those that wait behind
         while self._landed:
             self._settle(self._landed.popleft())
-        if self._progress is not None and self._crew.workers != self._workers:
+        if self._crew.workers != self._workers:
             self._workers = self._crew.workers
-            self._progress.staff(self._workers)
+            event("workers", workers=self._workers)
+            if self._progress is not None:
+                self._progress.staff(self._workers)
 
     def _submit_next(self) -> bool:
         """Submit one tile; return whether there was one."""

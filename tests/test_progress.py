@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from fvproc.report import Bar
+from fvproc.progress import Bar
 from fvproc.volume import Tile
 
 

@@ -116,7 +116,7 @@ def local_processes(number: int) -> Iterator[Any]:
             threads_per_worker=1,
             processes=True,
             host=LOOPBACK,
-            dashboard_address=None,
+            dashboard_address=f"{LOOPBACK}:0",
             # a laptop's memory is shared with everything else: a tile takes some megabytes, so no limit is needed
             memory_limit=0,
         ) as cluster,

@@ -69,17 +69,20 @@ cdef inline void measure_noise(Branch* branch, Py_ssize_t start, int order, doub
     white noise, ρ the correlation of neighbours. `quantum` is the width of a step of the converter: its variance
     quantum²/12 is the least there can be.
     """
-    cdef double[6] sums
+    cdef double[4] sums
     cdef double* free = branch.free_sums
+    cdef double shift = branch.axis.z[0] - branch.axis.centre, way, way2
     cdef double determinant, tilt = 0.0, offset, squares, variance, rho
     cdef Py_ssize_t count = branch.axis.n - start
     noise_sums(branch.axis.zeta + start, branch.d + start, count, sums)
     free[0] = <double>count
-    free[1] = sums[0]
-    free[2] = sums[1]
-    free[3] = sums[2]
-    free[4] = sums[3]
-    free[5] = sums[4]
+    way = branch.axis.way[branch.axis.n] - branch.axis.way[start]
+    way2 = branch.axis.way2[branch.axis.n] - branch.axis.way2[start]
+    free[1] = way + count * shift
+    free[2] = way2 + shift * (2.0 * way + count * shift)
+    free[3] = sums[0]
+    free[4] = sums[1]
+    free[5] = sums[2]
     branch.free = start
     determinant = free[0] * free[2] - free[1] * free[1]
     if order > 0 and determinant > 1e-6 * free[0] * free[2]:
@@ -88,7 +91,7 @@ cdef inline void measure_noise(Branch* branch, Py_ssize_t start, int order, doub
     squares = free[5] - offset * free[3] - tilt * free[4]
     variance = squares / (count - 1 - order)
     # what the line takes from the products is what it takes from the squares, up to the two ends
-    rho = (sums[5] - offset * free[3] - tilt * free[4]) / squares if squares > 0.0 else 0.0
+    rho = (sums[3] - offset * free[3] - tilt * free[4]) / squares if squares > 0.0 else 0.0
     if not variance > quantum * quantum / 12.0:
         variance = quantum * quantum / 12.0
     branch.noise = sqrt(variance)

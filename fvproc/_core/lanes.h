@@ -147,6 +147,127 @@ FVPROC_INLINE fvproc_wide fvproc_of_shorts_backward(const int16_t *p) {
     for (int i = 0; i < FVPROC_WIDE; i++) r[i] = s[FVPROC_WIDE - 1 - i];
     return __builtin_convertvector(r, fvproc_wide);
 }
+/* the least and the greatest element; which of two zeros is of no matter */
+#if defined(__SSE2__)
+FVPROC_INLINE __m128 fvproc_quarter(fvproc_wide x, int largest) {
+#if defined(__AVX512F__)
+    __m256 upper = _mm512_extractf32x8_ps((__m512)x, 1), lower = _mm512_castps512_ps256((__m512)x);
+    __m256 half = largest ? _mm256_max_ps(lower, upper) : _mm256_min_ps(lower, upper);
+#elif defined(__AVX2__)
+    __m256 half = (__m256)x;
+#endif
+#if defined(__AVX2__)
+    __m128 high = _mm256_extractf128_ps(half, 1), low = _mm256_castps256_ps128(half);
+    return largest ? _mm_max_ps(low, high) : _mm_min_ps(low, high);
+#else
+    (void)largest;
+    return (__m128)x;
+#endif
+}
+FVPROC_INLINE float fvproc_least(fvproc_wide x) {
+    __m128 y = fvproc_quarter(x, 0);
+    y = _mm_min_ps(y, _mm_movehl_ps(y, y));
+    return _mm_cvtss_f32(_mm_min_ss(y, _mm_shuffle_ps(y, y, 1)));
+}
+FVPROC_INLINE float fvproc_greatest(fvproc_wide x) {
+    __m128 y = fvproc_quarter(x, 1);
+    y = _mm_max_ps(y, _mm_movehl_ps(y, y));
+    return _mm_cvtss_f32(_mm_max_ss(y, _mm_shuffle_ps(y, y, 1)));
+}
+#else
+FVPROC_INLINE float fvproc_least(fvproc_wide x) {
+    float y = x[0];
+    for (int i = 1; i < FVPROC_WIDE; i++) y = x[i] < y ? x[i] : y;
+    return y;
+}
+FVPROC_INLINE float fvproc_greatest(fvproc_wide x) {
+    float y = x[0];
+    for (int i = 1; i < FVPROC_WIDE; i++) y = x[i] > y ? x[i] : y;
+    return y;
+}
+#endif
+
+/* twice as many int16 as there are floats; the arithmetic stops at the limits instead of wrapping round */
+#define FVPROC_NARROW (2 * FVPROC_WIDE)
+typedef int16_t fvproc_narrow __attribute__((vector_size(FVPROC_REGISTER)));
+FVPROC_INLINE fvproc_narrow fvproc_narrow_load(const int16_t *p) {
+    fvproc_narrow x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+FVPROC_INLINE void fvproc_narrow_store(int16_t *p, fvproc_narrow x) { memcpy(p, &x, sizeof x); }
+FVPROC_INLINE fvproc_narrow fvproc_narrow_reversed(fvproc_narrow x) {
+    fvproc_narrow y;
+    for (int i = 0; i < FVPROC_NARROW; i++) y[i] = x[FVPROC_NARROW - 1 - i];
+    return y;
+}
+#if defined(__AVX512BW__)
+#define FVPROC_OF_NARROW(name, x, y) ((fvproc_narrow)_mm512_##name##_epi16((__m512i)(x), (__m512i)(y)))
+#define FVPROC_PAIRS(x) ((fvproc_wide_mask)_mm512_madd_epi16((__m512i)(x), _mm512_set1_epi16(1)))
+#elif defined(__AVX2__)
+#define FVPROC_OF_NARROW(name, x, y) ((fvproc_narrow)_mm256_##name##_epi16((__m256i)(x), (__m256i)(y)))
+#define FVPROC_PAIRS(x) ((fvproc_wide_mask)_mm256_madd_epi16((__m256i)(x), _mm256_set1_epi16(1)))
+#elif defined(__SSE2__)
+#define FVPROC_OF_NARROW(name, x, y) ((fvproc_narrow)_mm_##name##_epi16((__m128i)(x), (__m128i)(y)))
+#define FVPROC_PAIRS(x) ((fvproc_wide_mask)_mm_madd_epi16((__m128i)(x), _mm_set1_epi16(1)))
+#endif
+#if defined(FVPROC_OF_NARROW)
+FVPROC_INLINE fvproc_narrow fvproc_narrow_minus(fvproc_narrow x, fvproc_narrow y) {
+    return FVPROC_OF_NARROW(subs, x, y);
+}
+FVPROC_INLINE fvproc_narrow fvproc_narrow_smaller(fvproc_narrow x, fvproc_narrow y) {
+    return FVPROC_OF_NARROW(min, x, y);
+}
+FVPROC_INLINE fvproc_narrow fvproc_narrow_larger(fvproc_narrow x, fvproc_narrow y) {
+    return FVPROC_OF_NARROW(max, x, y);
+}
+/* sums of neighbours */
+FVPROC_INLINE fvproc_wide_mask fvproc_pairs(fvproc_narrow x) { return FVPROC_PAIRS(x); }
+#else
+FVPROC_INLINE fvproc_narrow fvproc_narrow_minus(fvproc_narrow x, fvproc_narrow y) {
+    for (int i = 0; i < FVPROC_NARROW; i++) {
+        int z = x[i] - y[i];
+        x[i] = (int16_t)(z > 32767 ? 32767 : z < -32768 ? -32768 : z);
+    }
+    return x;
+}
+FVPROC_INLINE fvproc_narrow fvproc_narrow_smaller(fvproc_narrow x, fvproc_narrow y) {
+    for (int i = 0; i < FVPROC_NARROW; i++) x[i] = x[i] < y[i] ? x[i] : y[i];
+    return x;
+}
+FVPROC_INLINE fvproc_narrow fvproc_narrow_larger(fvproc_narrow x, fvproc_narrow y) {
+    for (int i = 0; i < FVPROC_NARROW; i++) x[i] = x[i] > y[i] ? x[i] : y[i];
+    return x;
+}
+FVPROC_INLINE fvproc_wide_mask fvproc_pairs(fvproc_narrow x) {
+    fvproc_wide_mask y;
+    for (int i = 0; i < FVPROC_WIDE; i++) y[i] = x[2 * i] + x[2 * i + 1];
+    return y;
+}
+#endif
+FVPROC_INLINE fvproc_narrow fvproc_narrow_splat(int16_t x) { return x - (fvproc_narrow){0}; }
+FVPROC_INLINE int fvproc_narrow_any_at_least(fvproc_narrow x, fvproc_narrow y) {
+    fvproc_narrow m = x >= y;
+    fvproc_wide_mask n;
+    memcpy(&n, &m, sizeof n);
+    return fvproc_wide_any(n);
+}
+FVPROC_INLINE fvproc_wide_mask fvproc_no_pairs(void) { return (fvproc_wide_mask){0}; }
+FVPROC_INLINE int64_t fvproc_sum_of_pairs(fvproc_wide_mask x) {
+    int64_t sum = 0;
+    for (int i = 0; i < FVPROC_WIDE; i++) sum += x[i];
+    return sum;
+}
+FVPROC_INLINE int fvproc_narrow_least(fvproc_narrow x) {
+    int y = x[0];
+    for (int i = 1; i < FVPROC_NARROW; i++) y = x[i] < y ? x[i] : y;
+    return y;
+}
+FVPROC_INLINE int fvproc_narrow_greatest(fvproc_narrow x) {
+    int y = x[0];
+    for (int i = 1; i < FVPROC_NARROW; i++) y = x[i] > y ? x[i] : y;
+    return y;
+}
 #define FVPROC_PREFETCH(p) __builtin_prefetch(p)
 
 #else
@@ -177,6 +298,27 @@ FVPROC_INLINE fvproc_wide fvproc_wide_larger(fvproc_wide x, fvproc_wide y) { ret
 FVPROC_INLINE int fvproc_wide_any(fvproc_wide_mask m) { return m != 0; }
 FVPROC_INLINE fvproc_wide fvproc_of_shorts(const int16_t *p) { return (float)*p; }
 FVPROC_INLINE fvproc_wide fvproc_of_shorts_backward(const int16_t *p) { return (float)*p; }
+FVPROC_INLINE float fvproc_least(fvproc_wide x) { return x; }
+FVPROC_INLINE float fvproc_greatest(fvproc_wide x) { return x; }
+
+#define FVPROC_NARROW 1
+typedef int16_t fvproc_narrow;
+FVPROC_INLINE fvproc_narrow fvproc_narrow_load(const int16_t *p) { return *p; }
+FVPROC_INLINE void fvproc_narrow_store(int16_t *p, fvproc_narrow x) { *p = x; }
+FVPROC_INLINE fvproc_narrow fvproc_narrow_reversed(fvproc_narrow x) { return x; }
+FVPROC_INLINE fvproc_narrow fvproc_narrow_minus(fvproc_narrow x, fvproc_narrow y) {
+    int z = x - y;
+    return (int16_t)(z > 32767 ? 32767 : z < -32768 ? -32768 : z);
+}
+FVPROC_INLINE fvproc_narrow fvproc_narrow_smaller(fvproc_narrow x, fvproc_narrow y) { return x < y ? x : y; }
+FVPROC_INLINE fvproc_narrow fvproc_narrow_larger(fvproc_narrow x, fvproc_narrow y) { return x > y ? x : y; }
+FVPROC_INLINE fvproc_narrow fvproc_narrow_splat(int16_t x) { return x; }
+FVPROC_INLINE int fvproc_narrow_any_at_least(fvproc_narrow x, fvproc_narrow y) { return x >= y; }
+FVPROC_INLINE int32_t fvproc_pairs(fvproc_narrow x) { return x; }
+FVPROC_INLINE int32_t fvproc_no_pairs(void) { return 0; }
+FVPROC_INLINE int64_t fvproc_sum_of_pairs(int32_t x) { return x; }
+FVPROC_INLINE int fvproc_narrow_least(fvproc_narrow x) { return x; }
+FVPROC_INLINE int fvproc_narrow_greatest(fvproc_narrow x) { return x; }
 #define FVPROC_PREFETCH(p) ((void)(p))
 
 #endif
@@ -220,6 +362,33 @@ FVPROC_INLINE fvproc_wide fvproc_wide_load(const float *p) {
     return x;
 }
 FVPROC_INLINE void fvproc_wide_store(float *p, fvproc_wide x) { memcpy(p, &x, sizeof x); }
+
+/* Sixteen partial sums in 16 / FVPROC_WIDE registers added in pairs, in double precision: i and i + 8, those and the
+ * ones four on, and so forth. */
+FVPROC_INLINE double fvproc_gathered(const fvproc_wide *p) {
+#if defined(__AVX2__)
+#if defined(__AVX512F__)
+    __m512d a = _mm512_add_pd(
+        _mm512_cvtps_pd(_mm512_castps512_ps256((__m512)p[0])), _mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)p[0], 1)));
+    __m256d b = _mm256_add_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd(a, 1));
+#else
+    __m256 low = (__m256)p[0], high = (__m256)p[1];
+    __m256d b = _mm256_add_pd(
+        _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(low)), _mm256_cvtps_pd(_mm256_castps256_ps128(high))),
+        _mm256_add_pd(
+            _mm256_cvtps_pd(_mm256_extractf128_ps(low, 1)), _mm256_cvtps_pd(_mm256_extractf128_ps(high, 1))));
+#endif
+    __m128d c = _mm256_castpd256_pd128(b), d = _mm256_extractf128_pd(b, 1);
+    return (_mm_cvtsd_f64(c) + _mm_cvtsd_f64(_mm_unpackhi_pd(c, c)))
+        + (_mm_cvtsd_f64(d) + _mm_cvtsd_f64(_mm_unpackhi_pd(d, d)));
+#else
+    float a[16];
+    double b[8];
+    memcpy(a, p, sizeof a);
+    for (int i = 0; i < 8; i++) b[i] = (double)a[i] + (double)a[i + 8];
+    return ((b[0] + b[4]) + (b[1] + b[5])) + ((b[2] + b[6]) + (b[3] + b[7]));
+#endif
+}
 FVPROC_INLINE fvproc_wide fvproc_wide_magnitude(fvproc_wide x) {
     fvproc_wide_mask m;
     memcpy(&m, &x, sizeof m);

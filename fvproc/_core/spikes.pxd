@@ -3,9 +3,9 @@
 from libc.math cimport fabs
 
 from fvproc._core.lanes cimport (
-    WIDE, any_at_least, wide, wide_larger, wide_load, wide_magnitude, wide_splat, wide_store,
+    WIDE, any_at_least, gathered, greatest_of, wide, wide_larger, wide_load, wide_magnitude, wide_splat,
 )
-from fvproc._core.sums cimport PARTS, combined
+from fvproc._core.sums cimport EACH, PARTS
 
 cdef enum:
     WIDEST = 3          # samples of a spike
@@ -47,36 +47,32 @@ cdef inline double spike_limit(const float* f, Py_ssize_t n, double step, float*
     `step` is a raw number's own step (1 for integers, 0 for real numbers): a flicker of the converter on a branch
     that is otherwise still is no spike, nor is what is less than a thousandth of the branch's range.
     """
-    cdef float[16] s
-    cdef float[16] most
+    cdef wide[4] s
     cdef wide x, low, high, top = wide_splat(0.0)
     cdef Py_ssize_t i = 2, whole = 2 + (n - 4) // PARTS * PARTS
     cdef float second
+    cdef double total
     cdef int k
-    for k in range(PARTS):
-        s[k] = 0.0
+    for k in range(EACH):
+        s[k] = wide_splat(0.0)
     while i < whole:
-        k = 0
-        while k < PARTS:
-            x = wide_load(f + i + k)
-            low = wide_load(f + i + k - 2)
-            high = wide_load(f + i + k + 2)
+        for k in range(EACH):
+            x = wide_load(f + i + k * WIDE)
+            low = wide_load(f + i + k * WIDE - 2)
+            high = wide_load(f + i + k * WIDE + 2)
             x = wide_magnitude((x - low) + (x - high))
             high = wide_magnitude(high - low)
-            wide_store(s + k, wide_load(s + k) + x)
+            s[k] = s[k] + x
             top = wide_larger(x - (high + high), top)
-            k += WIDE
         i += PARTS
-    wide_store(most, top)
+    greatest[0] = greatest_of(top)
+    total = gathered(s)
     for i in range(whole, n - 2):
         second = (f[i] - f[i - 2]) + (f[i] - f[i + 2])
-        s[i - whole] += second if second > 0.0 else -second
+        total += second if second > 0.0 else -second
         second = bend(f, i)
-        most[0] = second if second > most[0] else most[0]
-    for k in range(1, WIDE):
-        most[0] = most[k] if most[k] > most[0] else most[0]
-    greatest[0] = most[0]
-    return 8.0 * combined(s) / (n - 4) + 4.0 * step + fabs(<double>f[0] - f[n - 1]) / 1024.0
+        greatest[0] = second if second > greatest[0] else greatest[0]
+    return 8.0 * total / (n - 4) + 4.0 * step + fabs(<double>f[0] - f[n - 1]) / 1024.0
 
 
 cdef inline bint is_pull_off(

@@ -10,6 +10,7 @@
 #define FVPROC_LANES_H
 
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -122,30 +123,10 @@ FVPROC_INLINE fvproc_wide fvproc_wide_larger(fvproc_wide x, fvproc_wide y) {
     return x;
 #endif
 }
-FVPROC_INLINE int fvproc_wide_any(fvproc_wide_mask m) {
-#if defined(__AVX512F__)
-    return _mm512_test_epi32_mask((__m512i)m, (__m512i)m) != 0;
-#elif defined(__AVX2__)
-    return !_mm256_testz_si256((__m256i)m, (__m256i)m);
-#elif defined(__SSE2__)
-    return _mm_movemask_epi8((__m128i)m) != 0;
-#else
-    int32_t x = 0;
-    for (int i = 0; i < FVPROC_WIDE; i++) x |= m[i];
-    return x != 0;
-#endif
-}
 FVPROC_INLINE fvproc_wide fvproc_of_shorts(const int16_t *p) {
     fvproc_shorts s;
     memcpy(&s, p, sizeof s);
     return __builtin_convertvector(s, fvproc_wide);
-}
-/* the same, from p + FVPROC_WIDE − 1 down to p */
-FVPROC_INLINE fvproc_wide fvproc_of_shorts_backward(const int16_t *p) {
-    fvproc_shorts s, r;
-    memcpy(&s, p, sizeof s);
-    for (int i = 0; i < FVPROC_WIDE; i++) r[i] = s[FVPROC_WIDE - 1 - i];
-    return __builtin_convertvector(r, fvproc_wide);
 }
 /* the least and the greatest element; which of two zeros is of no matter */
 #if defined(__SSE2__)
@@ -246,15 +227,82 @@ FVPROC_INLINE fvproc_wide_mask fvproc_pairs(fvproc_narrow x) {
 }
 #endif
 FVPROC_INLINE fvproc_narrow fvproc_narrow_splat(int16_t x) { return x - (fvproc_narrow){0}; }
-FVPROC_INLINE int fvproc_narrow_any_at_least(fvproc_narrow x, fvproc_narrow y) {
-    fvproc_narrow m = x >= y;
-    fvproc_wide_mask n;
-    memcpy(&n, &m, sizeof n);
-    return fvproc_wide_any(n);
+/* which element is the first for which it holds; as many as there are where it holds for none */
+#if defined(__AVX512BW__)
+FVPROC_INLINE int fvproc_first_narrow(fvproc_narrow x, fvproc_narrow y) {
+    uint32_t m = _mm512_cmpge_epi16_mask((__m512i)x, (__m512i)y);
+    return m ? __builtin_ctz(m) : FVPROC_NARROW;
 }
+#elif defined(__SSE2__)
+FVPROC_INLINE int fvproc_first_narrow(fvproc_narrow x, fvproc_narrow y) {
+#if defined(__AVX2__)
+    uint32_t m = (uint32_t)_mm256_movemask_epi8((__m256i)(x >= y));
+#else
+    uint32_t m = (uint32_t)_mm_movemask_epi8((__m128i)(x >= y));
+#endif
+    return m ? __builtin_ctz(m) / 2 : FVPROC_NARROW;
+}
+#else
+FVPROC_INLINE int fvproc_first_narrow(fvproc_narrow x, fvproc_narrow y) {
+    int i = 0;
+    while (i < FVPROC_NARROW && x[i] < y[i]) i++;
+    return i;
+}
+#endif
+#if defined(__SSE2__)
+FVPROC_INLINE int fvproc_first_wide(fvproc_wide_mask m) {
+#if defined(__AVX512F__)
+    uint32_t bits = _mm512_test_epi32_mask((__m512i)m, (__m512i)m);
+#elif defined(__AVX2__)
+    uint32_t bits = (uint32_t)_mm256_movemask_ps((__m256)m);
+#else
+    uint32_t bits = (uint32_t)_mm_movemask_ps((__m128)m);
+#endif
+    return bits ? __builtin_ctz(bits) : FVPROC_WIDE;
+}
+#else
+FVPROC_INLINE int fvproc_first_wide(fvproc_wide_mask m) {
+    int i = 0;
+    while (i < FVPROC_WIDE && !m[i]) i++;
+    return i;
+}
+#endif
 FVPROC_INLINE fvproc_wide_mask fvproc_no_pairs(void) { return (fvproc_wide_mask){0}; }
-FVPROC_INLINE int64_t fvproc_sum_of_pairs(fvproc_wide_mask x) {
-    int64_t sum = 0;
+#if defined(__SSE2__)
+/* one quarter of a register, or what there is, from halves joined by an operation */
+#if defined(__AVX512F__)
+#define FVPROC_JOIN(op512, op, x) \
+    op(_mm256_castsi256_si128(op512(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1))), \
+       _mm256_extracti128_si256(op512(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1)), 1))
+#define FVPROC_REGISTER_OF(x) ((__m512i)(x))
+#elif defined(__AVX2__)
+#define FVPROC_JOIN(op512, op, x) op(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1))
+#define FVPROC_REGISTER_OF(x) ((__m256i)(x))
+#else
+#define FVPROC_JOIN(op512, op, x) (x)
+#define FVPROC_REGISTER_OF(x) ((__m128i)(x))
+#endif
+/* |x| < 2^31 in all */
+FVPROC_INLINE int fvproc_sum_of_pairs(fvproc_wide_mask x) {
+    __m128i y = FVPROC_JOIN(_mm256_add_epi32, _mm_add_epi32, FVPROC_REGISTER_OF(x));
+    y = _mm_add_epi32(y, _mm_srli_si128(y, 8));
+    return _mm_cvtsi128_si32(_mm_add_epi32(y, _mm_srli_si128(y, 4)));
+}
+FVPROC_INLINE int fvproc_narrow_least(fvproc_narrow x) {
+    __m128i y = FVPROC_JOIN(_mm256_min_epi16, _mm_min_epi16, FVPROC_REGISTER_OF(x));
+    y = _mm_min_epi16(y, _mm_srli_si128(y, 8));
+    y = _mm_min_epi16(y, _mm_shufflelo_epi16(y, 0x0e));
+    return (int16_t)_mm_cvtsi128_si32(_mm_min_epi16(y, _mm_shufflelo_epi16(y, 0x01)));
+}
+FVPROC_INLINE int fvproc_narrow_greatest(fvproc_narrow x) {
+    __m128i y = FVPROC_JOIN(_mm256_max_epi16, _mm_max_epi16, FVPROC_REGISTER_OF(x));
+    y = _mm_max_epi16(y, _mm_srli_si128(y, 8));
+    y = _mm_max_epi16(y, _mm_shufflelo_epi16(y, 0x0e));
+    return (int16_t)_mm_cvtsi128_si32(_mm_max_epi16(y, _mm_shufflelo_epi16(y, 0x01)));
+}
+#else
+FVPROC_INLINE int fvproc_sum_of_pairs(fvproc_wide_mask x) {
+    int sum = 0;
     for (int i = 0; i < FVPROC_WIDE; i++) sum += x[i];
     return sum;
 }
@@ -268,6 +316,7 @@ FVPROC_INLINE int fvproc_narrow_greatest(fvproc_narrow x) {
     for (int i = 1; i < FVPROC_NARROW; i++) y = x[i] > y ? x[i] : y;
     return y;
 }
+#endif
 #define FVPROC_PREFETCH(p) __builtin_prefetch(p)
 
 #else
@@ -295,9 +344,7 @@ FVPROC_INLINE fvproc_lanes fvproc_smaller(fvproc_lanes x, fvproc_lanes y) { retu
 FVPROC_INLINE fvproc_lanes fvproc_larger(fvproc_lanes x, fvproc_lanes y) { return x > y ? x : y; }
 FVPROC_INLINE fvproc_wide fvproc_wide_smaller(fvproc_wide x, fvproc_wide y) { return x < y ? x : y; }
 FVPROC_INLINE fvproc_wide fvproc_wide_larger(fvproc_wide x, fvproc_wide y) { return x > y ? x : y; }
-FVPROC_INLINE int fvproc_wide_any(fvproc_wide_mask m) { return m != 0; }
 FVPROC_INLINE fvproc_wide fvproc_of_shorts(const int16_t *p) { return (float)*p; }
-FVPROC_INLINE fvproc_wide fvproc_of_shorts_backward(const int16_t *p) { return (float)*p; }
 FVPROC_INLINE float fvproc_least(fvproc_wide x) { return x; }
 FVPROC_INLINE float fvproc_greatest(fvproc_wide x) { return x; }
 
@@ -313,10 +360,11 @@ FVPROC_INLINE fvproc_narrow fvproc_narrow_minus(fvproc_narrow x, fvproc_narrow y
 FVPROC_INLINE fvproc_narrow fvproc_narrow_smaller(fvproc_narrow x, fvproc_narrow y) { return x < y ? x : y; }
 FVPROC_INLINE fvproc_narrow fvproc_narrow_larger(fvproc_narrow x, fvproc_narrow y) { return x > y ? x : y; }
 FVPROC_INLINE fvproc_narrow fvproc_narrow_splat(int16_t x) { return x; }
-FVPROC_INLINE int fvproc_narrow_any_at_least(fvproc_narrow x, fvproc_narrow y) { return x >= y; }
+FVPROC_INLINE int fvproc_first_narrow(fvproc_narrow x, fvproc_narrow y) { return x < y; }
+FVPROC_INLINE int fvproc_first_wide(fvproc_wide_mask m) { return m == 0; }
 FVPROC_INLINE int32_t fvproc_pairs(fvproc_narrow x) { return x; }
 FVPROC_INLINE int32_t fvproc_no_pairs(void) { return 0; }
-FVPROC_INLINE int64_t fvproc_sum_of_pairs(int32_t x) { return x; }
+FVPROC_INLINE int fvproc_sum_of_pairs(int32_t x) { return x; }
 FVPROC_INLINE int fvproc_narrow_least(fvproc_narrow x) { return x; }
 FVPROC_INLINE int fvproc_narrow_greatest(fvproc_narrow x) { return x; }
 #define FVPROC_PREFETCH(p) ((void)(p))
@@ -353,6 +401,12 @@ FVPROC_INLINE fvproc_lanes fvproc_load(const double *p) {
     fvproc_lanes x;
     memcpy(&x, p, sizeof x);
     return x;
+}
+/* Eight partial sums in 8 / FVPROC_LANES registers added in pairs: i and i + 4, and so forth. */
+FVPROC_INLINE double fvproc_sum_of_eight(const fvproc_lanes *p) {
+    double b[8];
+    memcpy(b, p, sizeof b);
+    return ((b[0] + b[4]) + (b[1] + b[5])) + ((b[2] + b[6]) + (b[3] + b[7]));
 }
 FVPROC_INLINE void fvproc_store(double *p, fvproc_lanes x) { memcpy(p, &x, sizeof x); }
 
@@ -396,11 +450,26 @@ FVPROC_INLINE fvproc_wide fvproc_wide_magnitude(fvproc_wide x) {
     memcpy(&x, &m, sizeof x);
     return x;
 }
-FVPROC_INLINE int fvproc_any_at_most(fvproc_wide x, fvproc_wide y) {
-    return fvproc_wide_any(FVPROC_WIDE_TRUE(x <= y));
+FVPROC_INLINE int fvproc_first_at_most(fvproc_wide x, fvproc_wide y) {
+    return fvproc_first_wide(FVPROC_WIDE_TRUE(x <= y));
 }
-FVPROC_INLINE int fvproc_any_at_least(fvproc_wide x, fvproc_wide y) {
-    return fvproc_wide_any(FVPROC_WIDE_TRUE(x >= y));
+FVPROC_INLINE int fvproc_first_at_least(fvproc_wide x, fvproc_wide y) {
+    return fvproc_first_wide(FVPROC_WIDE_TRUE(x >= y));
+}
+
+/* out[i] = x[2i] + x[2i + 1] for i < n */
+FVPROC_INLINE void fvproc_add_shorts(const int16_t *x, ptrdiff_t n, int32_t *out) {
+    ptrdiff_t i = 0;
+#if FVPROC_NARROW > 1
+    for (; i + FVPROC_WIDE <= n; i += FVPROC_WIDE) {
+        fvproc_wide_mask sums = fvproc_pairs(fvproc_narrow_load(x + 2 * i));
+        memcpy(out + i, &sums, sizeof sums);
+    }
+#endif
+    for (; i < n; i++) out[i] = x[2 * i] + x[2 * i + 1];
+}
+FVPROC_INLINE void fvproc_add_ints(const int32_t *restrict x, ptrdiff_t n, int32_t *restrict out) {
+    for (ptrdiff_t i = 0; i < n; i++) out[i] = x[2 * i] + x[2 * i + 1];
 }
 
 /* A guess at √x, within 4 %, from half of the exponent by the bits; for x > 1e-280. */

@@ -5,20 +5,25 @@
 # any instrument; what is fitted is computed in double precision.
 
 from fvproc._core.lanes cimport (
-    WIDE, any_at_least, any_at_most, gathered, greatest_of, least_of, wide, wide_larger, wide_load, wide_smaller,
+    WIDE, add_ints, add_shorts, first_at_least_of, first_at_most_of, gathered, greatest_of, least_of, wide, wide_larger, wide_load, wide_smaller,
     wide_splat, wide_store,
 )
 
 cdef enum:
     PARTS = 16              # partial sums
     EACH = PARTS // WIDE    # registers that hold them
+    PADDING = 2 * PARTS     # zeros behind a branch's samples
+    WIDEST_BLOCK = 65536
 
 
 cdef inline void subtract_line(
     const float* f, const float* zeta, Py_ssize_t n, double unit, double offset, double tilt, float* d,
     float* lowest, float* highest
 ) noexcept nogil:
-    """d = f·unit − (offset + tilt·ζ), and its least and greatest, NaN passed over. n > 0."""
+    """d = f·unit − (offset + tilt·ζ), and its least and greatest, NaN passed over. n > 0.
+
+    Beyond n stand PADDING zeros, so that sums of all d up to there need not stop at n.
+    """
     cdef float u = <float>unit, o = <float>offset, t = <float>tilt
     cdef wide wide_u = wide_splat(u), wide_o = wide_splat(o), wide_t = wide_splat(t), x, low, high
     cdef Py_ssize_t i = 0
@@ -37,6 +42,8 @@ cdef inline void subtract_line(
         lowest[0] = d[i] if d[i] < lowest[0] else lowest[0]
         highest[0] = d[i] if d[i] > highest[0] else highest[0]
         i += 1
+    for i in range(n, n + PADDING):
+        d[i] = 0.0
 
 
 cdef inline void block_means(
@@ -59,21 +66,43 @@ cdef inline void block_means(
         means[i] = x[i] * factor
 
 
+cdef inline void block_means_of_shorts(
+    const short* x, Py_ssize_t blocks, Py_ssize_t width, double unit, int* work, double* means
+) noexcept nogil:
+    """The same of int16: sums of up to WIDEST_BLOCK of them are exact."""
+    cdef Py_ssize_t i, n = blocks * width
+    cdef double factor = unit / <double>width
+    cdef int* sums = work
+    if width == 1:
+        for i in range(blocks):
+            means[i] = x[i] * factor
+        return
+    n //= 2
+    add_shorts(x, n, sums)
+    while n > blocks:
+        n //= 2
+        work = sums + 2 * n
+        add_ints(sums, n, work)
+        sums = work
+    for i in range(blocks):
+        means[i] = sums[i] * factor
+
+
 cdef inline void noise_sums(const float* zeta, const float* d, Py_ssize_t n, double* sums) noexcept nogil:
-    """sums[0..3] = Σd, Σζd, Σd², Σd·d', d' the next sample."""
+    """sums[0..3] = Σd, Σζd, Σd², Σd·d', d' the next sample; d is zero beyond n (see subtract_line)."""
     cdef wide[4] ones
     cdef wide[4] moments
     cdef wide[4] squares
     cdef wide[4] products
     cdef wide x
-    cdef Py_ssize_t i = 0, whole = (n - 1) // PARTS * PARTS if n > 0 else 0
+    cdef Py_ssize_t i = 0
     cdef int k
     for k in range(EACH):
         ones[k] = wide_splat(0.0)
         moments[k] = ones[k]
         squares[k] = ones[k]
         products[k] = ones[k]
-    while i < whole:
+    while i < n:
         for k in range(EACH):
             x = wide_load(d + i + k * WIDE)
             ones[k] = ones[k] + x
@@ -85,30 +114,20 @@ cdef inline void noise_sums(const float* zeta, const float* d, Py_ssize_t n, dou
     sums[1] = gathered(moments)
     sums[2] = gathered(squares)
     sums[3] = gathered(products)
-    for i in range(whole, n):
-        sums[0] += d[i]
-        sums[1] += zeta[i] * d[i]
-        sums[2] += d[i] * d[i]
-        if i + 1 < n:
-            sums[3] += d[i] * d[i + 1]
 
 
 cdef inline double weighted(const float* w, const float* d, Py_ssize_t n) noexcept nogil:
-    """Σ w·d."""
+    """Σ w·d; d is zero beyond n."""
     cdef wide[4] s
-    cdef Py_ssize_t i = 0, whole = n // PARTS * PARTS
-    cdef double total
+    cdef Py_ssize_t i = 0
     cdef int k
     for k in range(EACH):
         s[k] = wide_splat(0.0)
-    while i < whole:
+    while i < n:
         for k in range(EACH):
             s[k] = s[k] + wide_load(w + i + k * WIDE) * wide_load(d + i + k * WIDE)
         i += PARTS
-    total = gathered(s)
-    for i in range(whole, n):
-        total += w[i] * d[i]
-    return total
+    return gathered(s)
 
 
 cdef inline double weighted_below(const float* w, const float* d, Py_ssize_t n) noexcept nogil:
@@ -147,22 +166,22 @@ cdef inline void extremes(const float* d, Py_ssize_t n, float* lowest, float* hi
 
 
 cdef inline Py_ssize_t first_at_most(const float* d, float level, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
-    """First i >= start with d[i] <= level; n if there is none."""
+    """First i >= start with d[i] <= level; n if there is none. Samples of a branch: it looks at some beyond n."""
     cdef wide levels = wide_splat(level)
     cdef Py_ssize_t i = start
-    while i + WIDE <= n and not any_at_most(wide_load(d + i), levels):
-        i += WIDE
-    while i < n and not d[i] <= level:
-        i += 1
-    return i
+    cdef int k = WIDE
+    while i < n and k == WIDE:
+        k = first_at_most_of(wide_load(d + i), levels)
+        i += k
+    return i if i < n else n
 
 
 cdef inline Py_ssize_t first_at_least(const float* d, float level, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
-    """First i >= start with d[i] >= level; n if there is none."""
+    """First i >= start with d[i] >= level; n if there is none; as above."""
     cdef wide levels = wide_splat(level)
     cdef Py_ssize_t i = start
-    while i + WIDE <= n and not any_at_least(wide_load(d + i), levels):
-        i += WIDE
-    while i < n and not d[i] >= level:
-        i += 1
-    return i
+    cdef int k = WIDE
+    while i < n and k == WIDE:
+        k = first_at_least_of(wide_load(d + i), levels)
+        i += k
+    return i if i < n else n

@@ -32,6 +32,7 @@ cdef struct Problem:
     double[640] weight          # number of samples in the point, 0 where there is none
     double[640] spread          # variance of ζ in the point
     double[640] root            # of the model, kept between iterations
+    double[3][8] weight_sums    # over the points: Σw, Σwζ, Σwζ²
     double[6][8] free_sums      # of the samples free of contact: 1, ζ, ζ², d, ζd, d²
     double[8] adhesion          # a to start from
     double[8] top               # d at the peak
@@ -42,6 +43,7 @@ cdef struct Problem:
     double[8] anchor_weight     # (noise/σ)²
     double[8] noise
     double[8] per_reach         # 1/nm, over which a hidden jump is drawn out; 0 where the end of contact is known
+    double[8] ends              # 1 where the end of contact is known
     double[3][8] holds          # 1 where adhesion, offset, tilt are held
     double[8] idle              # 1 where the lane holds no curve to fit
 
@@ -53,6 +55,8 @@ cdef struct Solution:
     double[8] cost              # over contact, free samples and anchor
     double[8] contact_cost
     double[8] failed            # 1 where no minimum was reached
+    double[8] inside            # samples in contact
+    double[8] squares           # of y about its mean, over the points
     # by how much B, z0, a follow one sample, (A⁻¹·Jᵀ): of each point; of the free samples, as offset and slope; and the
     # variance that the anchor passes on to them, per noise². Set by influence.pxd where some lane's noise is correlated
     double[3][640] influence
@@ -118,7 +122,8 @@ cdef inline void assess_as(Sums sums, Problem* problem, State* state) noexcept n
     cdef lanes a = state.theta[2], offset = state.theta[3], tilt = state.theta[4]
     cdef lanes zero = splat(0.0), one = splat(1.0), shift
     cdef lanes bb = zero, bs = zero, b1 = zero, bz = zero, ss = zero, s1 = zero, sz = zero
-    cdef lanes rb = zero, rs = zero, rh = zero, r1 = zero, rz = zero, rr = zero, w0 = zero, wz = zero, wzz = zero
+    cdef lanes rb = zero, rs = zero, rh = zero, r1 = zero, rz = zero, rr = zero
+    cdef lanes w0 = load(problem.weight_sums[0]), wz = load(problem.weight_sums[1]), wzz = load(problem.weight_sums[2])
     cdef lanes bh = zero, sh = zero, hh = zero, h1 = zero, hz = zero
     cdef lanes zeta, q, s, g, e, r, w, ws, wg, wr, x
     cdef mask held
@@ -157,9 +162,6 @@ cdef inline void assess_as(Sums sums, Problem* problem, State* state) noexcept n
         r1 = r1 + wr
         rz = rz + wr * zeta
         rr = rr + wr * r
-        w0 = w0 + w
-        wz = wz + w * zeta
-        wzz = wzz + w * zeta * zeta
     # J = (g, −S, ∂d/∂a, 1, ζ)
     cdef lanes* m = state.matrix
     cdef lanes* v = state.gradient
@@ -244,15 +246,19 @@ cdef inline void assess(Problem* problem, State* state) noexcept nogil:
 
 
 cdef inline mask start_values(Problem* problem, lanes* theta) noexcept nogil:
-    """B and z0 from a straight line of δ-like ζ − d against q^(1/m): the model is linear in these, q being measured.
+    """B, z0 and a from a straight line of δ-like ζ − d against q^(1/m): the model is linear in these, q being measured.
 
-    Points below a tenth of the load are left out, where noise bends q^(1/m). Returns the lanes with too few points.
+    Where the end of contact is known, a first correction of a, on which q depends, is fitted with them, held near the
+    lowest sample's by what this may miss: the noise, and the load between two samples. Points below a tenth of the load are left out, where noise bends
+    q^(1/m). Sets the sums of the points' weights, too. Returns the lanes with too few points.
     """
-    cdef lanes zero = splat(0.0), a = load(problem.adhesion), top = load(problem.top) + a, attraction = a
+    cdef lanes zero = splat(0.0), one = splat(1.0), a = load(problem.adhesion), top = load(problem.top) + a, attraction = a
     cdef Contact contact
     cdef double bend
-    cdef lanes one = splat(1.0)
-    cdef lanes n = zero, sg = zero, sd = zero, sgg = zero, sgd = zero, w, q, g, d, determinant, b, least, y, p
+    cdef lanes w0 = zero, wz = zero, wzz = zero
+    cdef lanes n = zero, sg = zero, sh = zero, sd = zero, sgg = zero, sgh = zero, shh = zero, sgd = zero, shd = zero
+    cdef lanes w, q, g, h, d, b, least, y, p, zeta, noise = load(problem.noise), miss, change
+    cdef mask found
     cdef int i
     if problem.law.kind == JKR:
         attraction = lanes_sqrt(a)
@@ -260,23 +266,40 @@ cdef inline mask start_values(Problem* problem, lanes* theta) noexcept nogil:
     contact_of(&problem.law, one, attraction, zero, &contact)
     for i in range(problem.points):
         y = load(problem.y + i * LANES)
+        zeta = load(problem.zeta + i * LANES)
+        w = load(problem.weight + i * LANES)
+        w0 = w0 + w
+        wz = wz + w * zeta
+        wzz = wzz + w * zeta * zeta
         q = y + a
-        w = choose(less(0.1 * top, q), load(problem.weight + i * LANES), zero)
+        w = choose(less(0.1 * top, q), w, zero)
         p = root_guess(&problem.law, &contact, larger(q, splat(1e-18)))
         store(problem.root + i * LANES, p)
         g = shape_of_root(&problem.law, &contact, p)
-        d = load(problem.zeta + i * LANES) - y
+        h = slope_of_shape(&problem.law, &contact, p)
+        d = zeta - y
         n = n + w
         sg = sg + w * g
+        sh = sh + w * h
         sd = sd + w * d
         sgg = sgg + w * g * g
+        sgh = sgh + w * g * h
+        shh = shh + w * h * h
         sgd = sgd + w * g * d
-    determinant = n * sgg - sg * sg
-    b = (n * sgd - sg * sd) / determinant
+        shd = shd + w * h * d
+    store(problem.weight_sums[0], w0)
+    store(problem.weight_sums[1], wz)
+    store(problem.weight_sums[2], wzz)
+    found = less(splat(2.5), n) & less(zero, n * sgg - sg * sg) & less(zero, top)
+    sgg = sgg - sg * sg / n
+    sgh = sgh - sg * sh / n
+    shh = shh - sh * sh / n
+    sgd = sgd - sg * sd / n
+    shd = shd - sh * sd / n
+    b = sgd / sgg
     # a slope that is not positive says "stiffer than can be told": start from one part in 30 of the load's travel
     p = root_guess(&problem.law, &contact, larger(top, splat(1e-18)))
-    g = shape_of_root(&problem.law, &contact, p)
-    least = top / (30.0 * g)
+    least = top / (30.0 * shape_of_root(&problem.law, &contact, p))
     b = choose(less(least, b), b, least)
     # the mean of a bent curve over a point's samples is not its value at their mean: ½·d″·spread is taken off, once,
     # at the start values. d″ = (1 − r/n)·B·w·S³/q, S = 1/(1 + B·w), w = d(δ/B)/dq for the pair of powers
@@ -289,12 +312,38 @@ cdef inline mask start_values(Problem* problem, lanes* theta) noexcept nogil:
         d = bend * load(problem.spread + i * LANES) * w * d * d * d / q
         # near the end of contact the points are narrow, and beyond it there is no bend
         store(problem.y + i * LANES, y - choose(less(0.05 * top, q), d, zero))
+    if problem.law.kind != JKR:
+        miss = noise + larger(load(problem.y + LANES) - load(problem.y), zero)
+        shh = shh + noise * noise / (b * b * miss * miss)
+        change = (shd * sgg - sgd * sgh) / (b * (sgg * shh - sgh * sgh))
+        change = larger(smaller(change, 2.0 * miss), -0.5 * miss)
+        change = choose(flagged(problem.ends) & ~flagged(problem.holds[0]) & less(splat(3.5), n), change, zero)
+        b = (sgd - change * b * sgh) / sgg
+        b = choose(less(least, b), b, least)
+        attraction = a + change
+        sd = sd - change * b * sh
     theta[0] = b
     theta[1] = (sd - b * sg) / n
     theta[2] = attraction
     theta[3] = zero
     theta[4] = zero
-    return ~(less(splat(2.5), n) & less(zero, determinant) & less(zero, top))
+    return ~found
+
+
+cdef inline void tally(const Problem* problem, lanes end, Solution* solution) noexcept nogil:
+    """Set inside and squares; end: ζ of the end of contact."""
+    cdef lanes zero = splat(0.0), mean = zero, squares = zero, inside = zero, w, y
+    cdef lanes total = load(problem.weight_sums[0])
+    cdef mask known = flagged(problem.ends)
+    cdef int i
+    for i in range(problem.points):
+        w = load(problem.weight + i * LANES)
+        y = load(problem.y + i * LANES)
+        inside = inside + choose(known | less(end, load(problem.zeta + i * LANES)), w, zero)
+        mean = mean + w * y
+        squares = squares + w * y * y
+    store(solution.inside, inside)
+    store(solution.squares, squares - mean * mean / larger(total, splat(1.0)))
 
 
 cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
@@ -304,6 +353,7 @@ cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
     cdef Factors factors
     cdef lanes[5] step
     cdef lanes zero = splat(0.0), one = splat(1.0), damping = zero, clamped = zero, promised = zero, limit, least, earlier
+    cdef lanes promised_before = zero
     cdef mask busy, failed, bad, better, done, clamp, rests
     cdef int iteration, j
     failed = start_values(problem, trial.theta) | flagged(problem.idle)
@@ -320,8 +370,13 @@ cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
         promised = solve(&factors, state.gradient, step)
         least = 0.2 * state.theta[0]
         clamp = less(state.theta[0] + step[0], least)
-        # what is promised within a hundredth of the noise is as good as had: the last step is taken unseen
-        done = busy & ~bad & ~clamp & less(promised, limit) & less(damping, splat(1e-2))
+        # what is promised within a hundredth of the noise is as good as had: the last step is taken unseen, as is one
+        # behind which the next would promise so, if the promises went on falling as they did
+        done = busy & ~bad & ~clamp & less(damping, splat(1e-2)) & (
+            less(promised, limit)
+            | (less(promised, 30.0 * limit) & less(promised * promised, 0.1 * limit * promised_before))
+        )
+        promised_before = promised
         rests = none()
         if iteration >= PATIENCE and iteration % 4 == 2:
             # a sample at the very end of contact, where the model has a corner, may turn the steps back and forth:
@@ -364,6 +419,7 @@ cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
         store(solution.inverse[j], step[j])
     contact_of(&problem.law, state.theta[0], state.theta[2], load(problem.film_reach), &contact)
     store(solution.end, contact.end)
+    tally(problem, state.theta[1] + contact.end, solution)
     store(solution.cost, state.cost)
     store(solution.contact_cost, state.contact_cost)
     store(solution.failed, choose(failed, one, zero))

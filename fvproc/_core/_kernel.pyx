@@ -247,10 +247,11 @@ cdef class _Prepared:
         for lane in range(count):
             if first + lane + 1 < self.curves:
                 fetch_row(&self.tile.approach_d, first + lane + 1, self.tile.approach_samples)
-                fetch_row(&self.tile.retract_d, first + lane + 1, self.tile.retract_samples)
             survey(
                 &self.tile, first + lane, lane, &self.settings, &self.scratch, &self.curve[lane], &record[first + lane]
             )
+            if first + lane + 1 < self.curves:
+                fetch_row(&self.tile.retract_d, first + lane + 1, self.tile.retract_samples)
             pose_curve(&self.curve[lane], &self.settings, fits, contacts, lane, self.scratch.window)
         for lane in range(count, LANES):
             fits.used[lane] = 0

@@ -374,7 +374,7 @@ cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
         # behind which the next would promise so, if the promises went on falling as they did
         done = busy & ~bad & ~clamp & less(damping, splat(1e-2)) & (
             less(promised, limit)
-            | (less(promised, 30.0 * limit) & less(promised * promised, 0.1 * limit * promised_before))
+            | (less(promised, 3.0 * limit) & less(promised * promised, 0.1 * limit * promised_before))
         )
         promised_before = promised
         rests = none()

@@ -50,6 +50,12 @@ FVPROC_INLINE fvproc_lanes fvproc_sqrt(fvproc_lanes x) {
     for (int i = 0; i < FVPROC_LANES; i++) y[i] = sqrt(x[i]);
     return y;
 }
+typedef float fvproc_few __attribute__((vector_size(FVPROC_REGISTER / 2)));
+FVPROC_INLINE fvproc_lanes fvproc_of_floats(const float *p) {
+    fvproc_few x;
+    memcpy(&x, p, sizeof x);
+    return __builtin_convertvector(x, fvproc_lanes);
+}
 /* the smaller, the larger; y where x is NaN */
 FVPROC_INLINE fvproc_lanes fvproc_smaller(fvproc_lanes x, fvproc_lanes y) {
 #if defined(__AVX512F__)
@@ -332,6 +338,7 @@ typedef int64_t fvproc_mask;
 
 FVPROC_INLINE fvproc_lanes fvproc_splat(double x) { return x; }
 FVPROC_INLINE fvproc_mask fvproc_none(void) { return 0; }
+FVPROC_INLINE fvproc_lanes fvproc_of_floats(const float *p) { return *p; }
 FVPROC_INLINE double fvproc_get(fvproc_lanes x, int lane) { (void)lane; return x; }
 FVPROC_INLINE fvproc_lanes fvproc_sqrt(fvproc_lanes x) { return sqrt(x); }
 FVPROC_INLINE int fvproc_any(fvproc_mask m) { return m != 0; }

@@ -19,6 +19,7 @@ cdef extern from "lanes.h" nogil:
     lanes larger "fvproc_larger"(lanes x, lanes y)
     lanes smaller "fvproc_smaller"(lanes x, lanes y)
     lanes load "fvproc_load"(const double* p)
+    lanes of_floats "fvproc_of_floats"(const float* p)
     void store "fvproc_store"(double* p, lanes x)
     double sum_of_eight "fvproc_sum_of_eight"(const lanes* parts)
     lanes square_root_guess "fvproc_square_root_guess"(lanes x)

@@ -104,7 +104,7 @@ cdef inline Py_ssize_t take_points(
     """
     cdef const double* way = branch.axis.way
     cdef const double* way2 = branch.axis.way2
-    cdef double first_z = branch.axis.z[0] - branch.axis.centre, y, x, one
+    cdef double first_z = branch.axis.z[0] - branch.axis.centre, y, more, x, one
     cdef Py_ssize_t done = 0, total = (stop - start) * direction, size, first, i, at
     while done < total:
         size = 1 + done // (CONTACT_RATIO if direction < 0 else FREE_RATIO)
@@ -112,9 +112,15 @@ cdef inline Py_ssize_t take_points(
             size = total - done
         first = start + done if direction > 0 else start - done - size
         done += size
-        y = 0.0
-        for i in range(first, first + size):
-            y += branch.d[i]
+        # two sums, for one waits for each of its additions
+        y = branch.d[first]
+        more = 0.0
+        for i in range(first + 1, first + size - 1, 2):
+            more += branch.d[i]
+            y += branch.d[i + 1]
+        if size % 2 == 0:
+            more += branch.d[first + size - 1]
+        y += more
         one = 1.0 / size
         x = (way[first + size] - way[first]) * one
         at = points * LANES + lane

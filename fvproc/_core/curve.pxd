@@ -7,10 +7,10 @@ from libc.math cimport sqrt
 
 from fvproc._core.contact cimport detect_contact, first_of_fit
 from fvproc._core.edges cimport smoothed_minimum
-from fvproc._core.fit cimport Problem, Solution
 from fvproc._core.model cimport compliance_power
 from fvproc._core.noise cimport set_components
 from fvproc._core.points cimport conclude, pose, samples_of_fit
+from fvproc._core.problem cimport Problem, Solution
 from fvproc._core.types cimport (
     BEYOND_TIP_SHAPE, CONTACT_NOT_FOUND, DMT_DOUBTFUL, FEW_POINTS, FIELDS, FILM_DOUBTFUL, JKR_DOUBTFUL,
     MODULUS_UNBOUNDED, NM, NOISE_CORRELATED, NOT_FINITE, PIECEWISE, POOR_FIT,

@@ -1,8 +1,7 @@
 # From raw numbers to the samples of one branch in surface order, without its invalid ones.
 
-from fvproc._core.lanes cimport (
-    NARROW, WIDE, narrow_load, narrow_reversed, narrow_store, of_shorts, prefetch, wide_store,
-)
+from fvproc._core.lanes cimport WIDE, of_shorts, prefetch, wide_store
+from fvproc._core.narrow cimport NARROW, narrow_load, narrow_reversed, narrow_store
 from fvproc._core.types cimport FLOAT32, FLOAT64, INT16, INT32, Raw
 
 

@@ -1,11 +1,13 @@
 # Single samples far off their neighbours (spikes): found and bridged in raw numbers, before the baseline.
 
-from libc.math cimport fabs
+from libc.math cimport ceil, fabs
 
 from fvproc._core.lanes cimport (
-    NARROW, WIDE, first_at_least_of, first_narrow_at_least, gathered, greatest_of, narrow, narrow_greatest,
-    narrow_larger, narrow_least, narrow_load, narrow_minus, narrow_smaller, narrow_splat, narrow_store, no_pairs, pairs, pairs_of,
-    sum_of_pairs, wide, wide_larger, wide_load, wide_magnitude, wide_splat,
+    WIDE, first_at_least_of, gathered, greatest_of, wide, wide_larger, wide_load, wide_magnitude, wide_splat,
+)
+from fvproc._core.narrow cimport (
+    NARROW, first_narrow_at_least, narrow, narrow_greatest, narrow_larger, narrow_least, narrow_load, narrow_minus,
+    narrow_smaller, narrow_splat, narrow_store, no_pairs, pairs, pairs_of, sum_of_pairs,
 )
 from fvproc._core.sums cimport EACH, PARTS, extremes
 
@@ -96,27 +98,45 @@ cdef inline double limit_of(double total, double ends, Py_ssize_t n, double step
     return 8.0 * total / (n - 4) + 4.0 * step + fabs(ends) / 1024.0
 
 
-cdef inline Py_ssize_t next_bend(
-    const float* f, const short* seconds, Py_ssize_t i, Py_ssize_t stop, float limit
+cdef inline Py_ssize_t next_bend_of_shorts(
+    const short* x, const short* seconds, Py_ssize_t i, Py_ssize_t stop, short limit
 ) noexcept nogil:
     """The first sample from i on whose bend is at least the limit; stop where there is none.
 
-    seconds: second differences, NULL where there are none; no bend is more than its second difference.
+    No bend is more than its second difference, which few samples need be looked at for.
     """
-    cdef wide x, both, level = wide_splat(limit)
-    cdef narrow enough
+    cdef narrow second, both, enough = narrow_splat(limit)
+    cdef Py_ssize_t at
     cdef int k
-    if seconds != NULL:
-        enough = narrow_splat(<short>limit if limit < 32767.0 else 32767)
-        while i < stop:
-            k = first_narrow_at_least(narrow_load(seconds + i), enough)
-            i += k
-            if k < NARROW:
-                # beyond stop there is anything
-                if i >= stop or bend(f, i) >= limit:
-                    break
-                i += 1
-        return i if i < stop else stop
+    while i < stop:
+        if i + 4 * NARROW <= stop and first_narrow_at_least(
+            narrow_larger(
+                narrow_larger(narrow_load(seconds + i), narrow_load(seconds + i + NARROW)),
+                narrow_larger(narrow_load(seconds + i + 2 * NARROW), narrow_load(seconds + i + 3 * NARROW)),
+            ), enough
+        ) == NARROW:
+            i += 4 * NARROW
+            continue
+        at = i
+        second = narrow_load(seconds + i)
+        if i + NARROW > stop:
+            # the last ones, without those looked at before
+            at = stop - NARROW
+            second = narrow_smaller(narrow_load(seconds + at), narrow_load(LAST + 32 - NARROW + (stop - i)))
+        k = first_narrow_at_least(second, enough)
+        if k < NARROW:
+            both = narrow_minus(narrow_load(x + at + 2), narrow_load(x + at - 2))
+            both = narrow_larger(both, narrow_minus(narrow_splat(0), both))
+            k = first_narrow_at_least(narrow_minus(narrow_minus(second, both), both), enough)
+        i = at + k
+        if k < NARROW:
+            return i
+    return stop
+
+
+cdef inline Py_ssize_t next_bend(const float* f, Py_ssize_t i, Py_ssize_t stop, float limit) noexcept nogil:
+    """The same, where there are no int16."""
+    cdef wide x, both, level = wide_splat(limit)
     while i + WIDE <= stop:
         x = wide_load(f + i)
         both = wide_magnitude(wide_load(f + i + 2) - wide_load(f + i - 2))
@@ -224,6 +244,7 @@ cdef inline int bridge_spikes(
     64 would go, all stay as they are. seconds: room for as many int16; told.lowest and highest are set where x is.
     """
     cdef float greatest
+    cdef int whole = 0
     cdef double limit, off, sign, slope, toward = -1.0 if unit > 0.0 else 1.0
     cdef Py_ssize_t i = 2, j, width, first, last, count = 0, found = 0
     cdef Py_ssize_t[32] firsts
@@ -234,7 +255,8 @@ cdef inline int bridge_spikes(
         return NO_SPIKES
     if x != NULL and 64 <= n <= LONGEST and look_at_shorts(x, n, seconds, told):
         limit = limit_of(<double>told.total, <double>f[0] - f[n - 1], n, step)
-        if told.steepest < <float>limit:
+        whole = <int>ceil(limit) if limit < 32767.0 else 32768
+        if told.steepest < whole:
             return NO_SPIKES
     else:
         seconds = NULL
@@ -243,7 +265,10 @@ cdef inline int bridge_spikes(
             return NO_SPIKES
     off = limit / 3.0
     while True:
-        i = next_bend(f, seconds, i, n - 2, <float>limit)
+        if seconds != NULL:
+            i = next_bend_of_shorts(x, seconds, i, n - 2, <short>whole)
+        else:
+            i = next_bend(f, i, n - 2, <float>limit)
         if i >= n - 2:
             break
         last = i

@@ -5,9 +5,10 @@
 # any instrument; what is fitted is computed in double precision.
 
 from fvproc._core.lanes cimport (
-    WIDE, add_ints, add_shorts, first_at_least_of, first_at_most_of, gathered, greatest_of, least_of, wide, wide_larger, wide_load, wide_smaller,
+    WIDE, first_at_least_of, first_at_most_of, gathered, greatest_of, least_of, wide, wide_larger, wide_load, wide_smaller,
     wide_splat, wide_store,
 )
+from fvproc._core.narrow cimport add_ints, add_shorts
 
 cdef enum:
     PARTS = 16              # partial sums
@@ -169,7 +170,18 @@ cdef inline Py_ssize_t first_at_most(const float* d, float level, Py_ssize_t sta
     """First i >= start with d[i] <= level; n if there is none. Samples of a branch: it looks at some beyond n."""
     cdef wide levels = wide_splat(level)
     cdef Py_ssize_t i = start
+    cdef wide none = wide_splat(3.4e38)
     cdef int k = WIDE
+    while i + 4 * WIDE <= n and first_at_most_of(
+        wide_smaller(
+            wide_load(d + i), wide_smaller(
+                wide_load(d + i + WIDE), wide_smaller(
+                    wide_load(d + i + 2 * WIDE), wide_smaller(wide_load(d + i + 3 * WIDE), none)
+                )
+            )
+        ), levels
+    ) == WIDE:      # a NaN is passed over
+        i += 4 * WIDE
     while i < n and k == WIDE:
         k = first_at_most_of(wide_load(d + i), levels)
         i += k
@@ -180,7 +192,18 @@ cdef inline Py_ssize_t first_at_least(const float* d, float level, Py_ssize_t st
     """First i >= start with d[i] >= level; n if there is none; as above."""
     cdef wide levels = wide_splat(level)
     cdef Py_ssize_t i = start
+    cdef wide none = wide_splat(-3.4e38)
     cdef int k = WIDE
+    while i + 4 * WIDE <= n and first_at_least_of(
+        wide_larger(
+            wide_load(d + i), wide_larger(
+                wide_load(d + i + WIDE), wide_larger(
+                    wide_load(d + i + 2 * WIDE), wide_larger(wide_load(d + i + 3 * WIDE), none)
+                )
+            )
+        ), levels
+    ) == WIDE:      # a NaN is passed over
+        i += 4 * WIDE
     while i < n and k == WIDE:
         k = first_at_least_of(wide_load(d + i), levels)
         i += k

@@ -1,6 +1,6 @@
 """The compiled loop over the curves of a tile: raw integers in, one record per curve out, the GIL released.
 
-Eight curves go side by side. Each is surveyed alone (curve.pxd: rows, axis, baseline, edges, energy); then the fits of
+Eight curves go side by side. Each is loaded and surveyed alone (tile.pxd, survey.pxd: rows, axis, baseline, edges, energy); then the fits of
 all eight are done at once (fit.pxd), one curve in each lane of the vector registers (lanes.h); then each fills its
 record. They are inline functions that know no Python and allocate nothing. Arrays are checked by the door,
 fvproc/_core/__init__.py; this file trusts it.
@@ -11,23 +11,19 @@ the machine); a float copy of the tile (one curve at a time stays in the nearest
 
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
 
-from fvproc._core.axis cimport MOST_BLOCKS, axis_size, make_axis
-from fvproc._core.background cimport make_waves, remove_background
-from fvproc._core.curve cimport (
-    Curve, Peaks, conclude_curve, finish_curve, fitted_branch, pose_curve, seal, survey_curve,
-)
-from fvproc._core.fit cimport Problem, Solution, minimise
+from fvproc._core.axis cimport make_axis
+from fvproc._core.background cimport make_waves
+from fvproc._core.curve cimport Peaks, conclude_curve, finish_curve, fitted_branch, pose_curve, seal
+from fvproc._core.fit cimport minimise
 from fvproc._core.influence cimport set_influence
 from fvproc._core.lanes cimport LANES
 from fvproc._core.model cimport travel_at
 from fvproc._core.points cimport fill_up
-from fvproc._core.rows cimport convert_z, fetch_row, is_saturated, is_whole, load_branch
-from fvproc._core.spikes cimport NO_SPIKES, SPIKES_TOO_MANY, bridge_spikes
-from fvproc._core.types cimport (
-    FLOAT32, INVALID_SAMPLES, NO_THICKNESS, POOR_FIT, SATURATED, SPIKES, Axis, Branch, Raw, Record, Settings,
-)
+from fvproc._core.problem cimport Problem, Solution
+from fvproc._core.rows cimport convert_z, fetch_row, is_whole
+from fvproc._core.tile cimport Scratch, Tile, lay_out, shared_size, survey, taken
+from fvproc._core.types cimport Branch, Curve, Raw, Record, Settings
 from fvproc._core cimport types
 
 import numpy as np
@@ -148,112 +144,6 @@ cdef Raw _raw(object array, object channel):
     return raw
 
 
-cdef struct Tile:
-    Raw approach_d
-    Raw approach_z
-    Raw retract_d
-    Raw retract_z
-    Py_ssize_t approach_samples
-    Py_ssize_t retract_samples
-    Axis approach_axis              # of the z that all curves share; z is NULL where every curve has its own
-    Axis retract_axis
-    const int* approach_valid       # NULL where all samples are valid
-    const int* retract_valid
-    const double* height            # m; NULL where there is none
-    const double* thickness         # of the film, m; NULL where all curves have that of the settings
-
-
-# Scratch of eight curves, each of its own but for what the survey alone uses.
-cdef struct Scratch:
-    Py_ssize_t longest
-    float* f_approach
-    float* f_retract
-    float* work
-    double* means
-    double* window
-    float* d                        # [curve][branch][sample]
-    double* z                       # [curve][branch][sample], where a curve has its own z
-    double* axes                    # [curve][branch], their storage
-    float* waves                    # of a branch's background; NULL where the recipe has none
-    float* shared_waves             # of the branches' shared z: approach, retract
-
-
-cdef void _load_branch(
-    const Tile* tile, Py_ssize_t i, bint is_approach, int lane, const Settings* settings, const Scratch* scratch,
-    Branch* branch, unsigned int* flags
-) noexcept nogil:
-    """One branch of curve i: its samples in raw numbers into f, its axis."""
-    cdef const Raw* deflection = &tile.approach_d if is_approach else &tile.retract_d
-    cdef const Raw* z = &tile.approach_z if is_approach else &tile.retract_z
-    cdef const Axis* shared = &tile.approach_axis if is_approach else &tile.retract_axis
-    cdef const int* lengths = tile.approach_valid if is_approach else tile.retract_valid
-    cdef Py_ssize_t samples = tile.approach_samples if is_approach else tile.retract_samples
-    cdef Py_ssize_t valid = lengths[i] if lengths != NULL else samples, n
-    cdef int slot = 2 * lane + (0 if is_approach else 1)
-    cdef double* own = scratch.z + slot * scratch.longest
-    cdef bint own_z
-    cdef float* f = scratch.f_approach if is_approach else scratch.f_retract
-    cdef float* waves
-    cdef double step = 0.0 if deflection.type >= FLOAT32 else 1.0
-    cdef int spikes
-    n = load_branch(deflection, z, shared.z, i, samples, valid, is_approach, f, own, &own_z)
-    if n < samples:
-        flags[0] |= INVALID_SAMPLES
-    if own_z:
-        make_axis(
-            own, n, settings.baseline_fraction, settings.baseline_order,
-            scratch.axes + slot * axis_size(scratch.longest), &branch.axis
-        )
-    else:
-        branch.axis = shared[0]
-    spikes = bridge_spikes(f, n, deflection.scale, step)
-    if spikes != NO_SPIKES:
-        flags[0] |= SPIKES
-        if spikes == SPIKES_TOO_MANY:
-            flags[0] |= POOR_FIT
-    if scratch.waves != NULL:
-        waves = scratch.waves
-        if own_z:
-            make_waves(&branch.axis, settings.interference_period, settings.drag, waves)
-        else:
-            waves = scratch.shared_waves + (0 if is_approach else 3 * scratch.longest)
-        remove_background(&branch.axis, f, waves, step)
-    branch.d = scratch.d + slot * scratch.longest
-    if is_saturated(deflection, i, samples if is_approach else valid):
-        flags[0] |= SATURATED
-
-
-cdef void _survey(
-    const Tile* tile, Py_ssize_t i, int lane, const Settings* settings, const Scratch* scratch, Curve* curve,
-    Record* record
-) noexcept nogil:
-    """Everything of curve i but its fits."""
-    cdef double thickness
-    curve.flags = 0
-    curve.fit.status = 0
-    curve.fit.samples = 0
-    curve.contact.status = 0
-    memset(record, 0, sizeof(Record))
-    _load_branch(tile, i, True, lane, settings, scratch, &curve.approach, &curve.flags)
-    _load_branch(tile, i, False, lane, settings, scratch, &curve.retract, &curve.flags)
-    curve.height = tile.height[i] if tile.height != NULL else (1e300 * 1e300) * 0.0
-    curve.unit_approach = tile.approach_d.scale
-    curve.unit_retract = tile.retract_d.scale
-    curve.quantum = tile.retract_d.scale if tile.retract_d.scale > 0.0 else -tile.retract_d.scale
-    if tile.retract_d.type >= 2:
-        curve.quantum = 0.0
-    curve.film_reach = 0.0
-    if settings.law.film:
-        thickness = tile.thickness[i] * 1e9 if tile.thickness != NULL else settings.film_thickness
-        if thickness > 0.0:     # not so where it is NaN
-            curve.film_reach = settings.film_reach / thickness
-        else:
-            curve.flags |= NO_THICKNESS
-    survey_curve(
-        curve, settings, scratch.f_approach, scratch.f_retract, scratch.work, scratch.means, record
-    )
-
-
 cdef class _Prepared:
     """A tile described for C, with everything that must stay alive and the scratch for eight curves."""
 
@@ -261,7 +151,7 @@ cdef class _Prepared:
     cdef Settings settings
     cdef Scratch scratch
     cdef Py_ssize_t curves
-    cdef double* memory
+    cdef void* memory
     cdef Curve* curve
     cdef Problem* problems
     cdef Solution* solutions
@@ -269,22 +159,16 @@ cdef class _Prepared:
 
     def __cinit__(self):
         self.memory = NULL
-        self.curve = NULL
-        self.problems = NULL
-        self.solutions = NULL
 
     def __dealloc__(self):
         free(self.memory)
-        free(self.curve)
-        free(self.problems)
-        free(self.solutions)
 
     def __init__(self, raw, settings, thickness):
         cdef Py_ssize_t na = raw.approach.deflection.shape[1], nr = raw.retract.deflection.shape[1]
-        cdef Py_ssize_t longest = na if na > nr else nr, slots = 2 * LANES
-        cdef double* free_memory
+        cdef Py_ssize_t longest = na if na > nr else nr, used
+        cdef double* shared
+        cdef char* base
         cdef bint background
-        longest = (longest + 15) // 16 * 16
         self.keep = raw, thickness
         self.curves = raw.approach.deflection.shape[0]
         self.settings = _settings(settings)
@@ -295,52 +179,34 @@ cdef class _Prepared:
         self.tile.retract_d = _raw(raw.retract.deflection, settings.retract_deflection)
         self.tile.approach_z = _raw(raw.approach.z, settings.approach_z)
         self.tile.retract_z = _raw(raw.retract.z, settings.retract_z)
-        # floats in pairs: f (2), work (1), d (slots); doubles: means, window, z and axes (slots), shared z and axes (2)
-        self.memory = <double*>malloc(sizeof(double) * (
-            (3 + slots) * longest // 2 + MOST_BLOCKS + 3 * longest + 64
-            + (slots + 2) * (longest + axis_size(longest)) + (9 * longest // 2 if background else 0)
-        ))
-        self.curve = <Curve*>malloc(LANES * sizeof(Curve))
-        self.problems = <Problem*>malloc(2 * sizeof(Problem))
-        self.solutions = <Solution*>malloc(2 * sizeof(Solution))
-        if self.memory == NULL or self.curve == NULL or self.problems == NULL or self.solutions == NULL:
+        used = lay_out(longest, background, NULL, &self.scratch)
+        self.memory = malloc(
+            64 + used + 2 * sizeof(Problem) + 2 * sizeof(Solution) + LANES * sizeof(Curve) + 3 * 64
+        )
+        if self.memory == NULL:
             raise MemoryError(f"no memory for the scratch of curves of {longest} samples")
-        free_memory = self.memory
-        self.scratch.longest = longest
-        self.scratch.f_approach = <float*>free_memory
-        self.scratch.f_retract = self.scratch.f_approach + longest
-        self.scratch.work = self.scratch.f_retract + longest
-        self.scratch.d = self.scratch.work + longest
-        free_memory += (3 + slots) * longest // 2
-        self.scratch.means = free_memory
-        free_memory += MOST_BLOCKS
-        self.scratch.window = free_memory
-        free_memory += 3 * longest + 64
-        self.scratch.z = free_memory
-        free_memory += slots * longest
-        self.scratch.axes = free_memory
-        free_memory += slots * axis_size(longest)
-        self.scratch.waves = NULL
-        self.scratch.shared_waves = NULL
-        if background:
-            self.scratch.waves = <float*>free_memory
-            self.scratch.shared_waves = self.scratch.waves + 3 * longest
-            free_memory += 9 * longest // 2
+        base = <char*>self.memory + (64 - <uintptr_t>self.memory % 64)
+        self.problems = <Problem*>taken(base, &used, 2 * sizeof(Problem))
+        self.solutions = <Solution*>taken(base, &used, 2 * sizeof(Solution))
+        self.curve = <Curve*>taken(base, &used, LANES * sizeof(Curve))
+        lay_out(longest, background, base, &self.scratch)
+        longest = self.scratch.longest
+        shared = self.scratch.shared
         self.tile.approach_axis.z = NULL
         self.tile.retract_axis.z = NULL
         # a shared z with marked samples is taken as that of each curve, which then leaves them out
         if raw.approach.z.ndim == 1 and is_whole(&self.tile.approach_z, na):
-            convert_z(&self.tile.approach_z, 0, na, True, free_memory)
+            convert_z(&self.tile.approach_z, 0, na, True, shared)
             make_axis(
-                free_memory, na, self.settings.baseline_fraction, self.settings.baseline_order,
-                free_memory + longest, &self.tile.approach_axis
+                shared, na, self.settings.baseline_fraction, self.settings.baseline_order,
+                shared + longest, &self.tile.approach_axis
             )
-            free_memory += longest + axis_size(longest)
+        shared += shared_size(longest)
         if raw.retract.z.ndim == 1 and is_whole(&self.tile.retract_z, nr):
-            convert_z(&self.tile.retract_z, 0, nr, False, free_memory)
+            convert_z(&self.tile.retract_z, 0, nr, False, shared)
             make_axis(
-                free_memory, nr, self.settings.baseline_fraction, self.settings.baseline_order,
-                free_memory + longest, &self.tile.retract_axis
+                shared, nr, self.settings.baseline_fraction, self.settings.baseline_order,
+                shared + longest, &self.tile.retract_axis
             )
         if background and self.tile.approach_axis.z != NULL:
             make_waves(
@@ -382,10 +248,11 @@ cdef class _Prepared:
         for lane in range(count):
             if first + lane + 1 < self.curves:
                 fetch_row(&self.tile.approach_d, first + lane + 1, self.tile.approach_samples)
-                fetch_row(&self.tile.retract_d, first + lane + 1, self.tile.retract_samples)
-            _survey(
+            survey(
                 &self.tile, first + lane, lane, &self.settings, &self.scratch, &self.curve[lane], &record[first + lane]
             )
+            if first + lane + 1 < self.curves:
+                fetch_row(&self.tile.retract_d, first + lane + 1, self.tile.retract_samples)
             pose_curve(&self.curve[lane], &self.settings, fits, contacts, lane, self.scratch.window)
         for lane in range(count, LANES):
             fits.used[lane] = 0

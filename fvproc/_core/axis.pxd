@@ -1,14 +1,16 @@
 # Where the samples of a branch lie: everything that follows from z alone, made once a tile where curves share their z.
 
+from fvproc._core.sums cimport PADDING
 from fvproc._core.types cimport Axis
 
 cdef enum:
     MOST_BLOCKS = 128
+    BLOCKS = MOST_BLOCKS + 8    # room for as many, and zeros behind them
 
 
 cdef inline Py_ssize_t axis_size(Py_ssize_t n) noexcept nogil:
     """Doubles of storage that make_axis wants for n samples."""
-    return 3 * n + 4 + 4 * MOST_BLOCKS
+    return 3 * (n + 2 * PADDING) + 4 * BLOCKS
 
 
 cdef inline Py_ssize_t block_width(Py_ssize_t n, Py_ssize_t far) noexcept nogil:
@@ -26,22 +28,26 @@ cdef inline void make_axis(
 ) noexcept nogil:
     """Fill the axis of z (nm, surface order); `storage` stays in use."""
     cdef Py_ssize_t i, j, far = <Py_ssize_t>(fraction * n), width = block_width(n, far), blocks = n // width
+    cdef Py_ssize_t room = (n + 2 * PADDING - 1) // PADDING * PADDING   # keeps everything where registers want it
     cdef double total, zeta, mean, spread, at, count
     axis.n = n
     axis.z = z
     axis.zeta = <float*>storage
-    axis.weight = axis.zeta + n + (n & 1)
-    axis.block_zeta = storage + n + 2
-    axis.rest_zeta = axis.block_zeta + MOST_BLOCKS
-    axis.rest_zeta2 = axis.rest_zeta + MOST_BLOCKS
-    axis.tolerance = axis.rest_zeta2 + MOST_BLOCKS
-    axis.way = axis.tolerance + MOST_BLOCKS
-    axis.way2 = axis.way + n + 1
+    axis.weight = axis.zeta + room
+    axis.block_zeta = storage + room
+    axis.rest_zeta = axis.block_zeta + BLOCKS
+    axis.rest_zeta2 = axis.rest_zeta + BLOCKS
+    axis.tolerance = axis.rest_zeta2 + BLOCKS
+    axis.way = axis.tolerance + BLOCKS
+    axis.way2 = axis.way + room
     axis.width = width
     axis.blocks = blocks
     axis.far = (n - far + width - 1) // width
     if n == 0:
         return
+    for i in range(n, n + PADDING):
+        axis.zeta[i] = 0.0
+        axis.weight[i] = 0.0
     axis.centre = z[n - 1 - far // 2]
     axis.way[0] = 0.0
     axis.way2[0] = 0.0
@@ -61,6 +67,8 @@ cdef inline void make_axis(
         for i in range(j * width, (j + 1) * width):
             total += z[i]
         axis.block_zeta[j] = total / width - axis.centre
+    for j in range(blocks, blocks + 8):
+        axis.block_zeta[j] = 0.0
     zeta = 0.0
     total = 0.0
     for j in range(blocks - 1, -1, -1):

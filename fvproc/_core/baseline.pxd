@@ -2,6 +2,7 @@
 
 from libc.math cimport sqrt
 
+from fvproc._core.lanes cimport LANES, any_of, lanes, less, load, splat, sum_of_eight
 from fvproc._core.sums cimport noise_sums, subtract_line
 from fvproc._core.types cimport Axis, Branch
 
@@ -9,25 +10,25 @@ from fvproc._core.types cimport Axis, Branch
 cdef inline void line_of_blocks(
     const Axis* axis, const double* means, Py_ssize_t start, int order, double* offset, double* tilt
 ) noexcept nogil:
-    """Least-squares line through the means of blocks [start, blocks); order 0 keeps the tilt at zero.
+    """Least-squares line through the means of blocks [start, blocks), zeros behind; order 0 keeps the tilt at zero.
 
     On a line, means are as good as the samples they are made of, up to one part in blocks² of the variance.
     """
-    cdef double[8] sy = [0, 0, 0, 0, 0, 0, 0, 0]
-    cdef double[8] szy = [0, 0, 0, 0, 0, 0, 0, 0]
     cdef double count = axis.blocks - start, z1 = axis.rest_zeta[start], z2 = axis.rest_zeta2[start], y, zy, determinant
-    cdef const double* zeta = axis.block_zeta
-    cdef Py_ssize_t i, whole = start + (axis.blocks - start) // 8 * 8
-    cdef int j
-    for i in range(start, whole, 8):
-        for j in range(8):
-            sy[j] += means[i + j]
-            szy[j] += zeta[i + j] * means[i + j]
-    for i in range(whole, axis.blocks):
-        sy[i - whole] += means[i]
-        szy[i - whole] += zeta[i] * means[i]
-    y = ((sy[0] + sy[4]) + (sy[1] + sy[5])) + ((sy[2] + sy[6]) + (sy[3] + sy[7]))
-    zy = ((szy[0] + szy[4]) + (szy[1] + szy[5])) + ((szy[2] + szy[6]) + (szy[3] + szy[7]))
+    cdef lanes[8] sy            # eight partial sums
+    cdef lanes[8] szy
+    cdef Py_ssize_t i = start
+    cdef int k
+    for k in range(8 // LANES):
+        sy[k] = splat(0.0)
+        szy[k] = splat(0.0)
+    while i < axis.blocks:
+        for k in range(8 // LANES):
+            sy[k] = sy[k] + load(means + i + k * LANES)
+            szy[k] = szy[k] + load(axis.block_zeta + i + k * LANES) * load(means + i + k * LANES)
+        i += 8
+    y = sum_of_eight(sy)
+    zy = sum_of_eight(szy)
     determinant = count * z2 - z1 * z1
     tilt[0] = 0.0
     if order > 0 and determinant > 1e-12 * count * z2:
@@ -42,24 +43,20 @@ cdef inline Py_ssize_t first_quiet_block(
 
     A block lies on it whose mean departs by no more than four of its standard errors, those of the line included.
     """
-    cdef double[8] last = [-1, -1, -1, -1, -1, -1, -1, -1]
     cdef double limit = 16.0 * variance, e
-    cdef const double* zeta = axis.block_zeta
-    cdef const double* tolerance = axis.tolerance
-    cdef Py_ssize_t i, whole = axis.far // 8 * 8
-    cdef int j
-    for i in range(0, whole, 8):
-        for j in range(8):
-            e = means[i + j] - offset - tilt * zeta[i + j]
-            last[j] = <double>(i + j) if e * e > limit * tolerance[i + j] else last[j]
-    for i in range(whole, axis.far):
-        e = means[i] - offset - tilt * zeta[i]
-        if e * e > limit * tolerance[i]:
-            last[i - whole] = <double>i
-    e = last[0]
-    for j in range(1, 8):
-        e = last[j] if last[j] > e else e
-    return <Py_ssize_t>e + 1
+    cdef lanes off
+    cdef Py_ssize_t i = axis.far
+    while i >= LANES:
+        off = load(means + i - LANES) - offset - tilt * load(axis.block_zeta + i - LANES)
+        if any_of(less(limit * load(axis.tolerance + i - LANES), off * off)):
+            break
+        i -= LANES
+    while i > 0:
+        e = means[i - 1] - offset - tilt * axis.block_zeta[i - 1]
+        if e * e > limit * axis.tolerance[i - 1]:
+            break
+        i -= 1
+    return i
 
 
 cdef inline void measure_noise(Branch* branch, Py_ssize_t start, int order, double quantum) noexcept nogil:
@@ -69,17 +66,20 @@ cdef inline void measure_noise(Branch* branch, Py_ssize_t start, int order, doub
     white noise, ρ the correlation of neighbours. `quantum` is the width of a step of the converter: its variance
     quantum²/12 is the least there can be.
     """
-    cdef double[6] sums
+    cdef double[4] sums
     cdef double* free = branch.free_sums
+    cdef double shift = branch.axis.z[0] - branch.axis.centre, way, way2
     cdef double determinant, tilt = 0.0, offset, squares, variance, rho
     cdef Py_ssize_t count = branch.axis.n - start
     noise_sums(branch.axis.zeta + start, branch.d + start, count, sums)
     free[0] = <double>count
-    free[1] = sums[0]
-    free[2] = sums[1]
-    free[3] = sums[2]
-    free[4] = sums[3]
-    free[5] = sums[4]
+    way = branch.axis.way[branch.axis.n] - branch.axis.way[start]
+    way2 = branch.axis.way2[branch.axis.n] - branch.axis.way2[start]
+    free[1] = way + count * shift
+    free[2] = way2 + shift * (2.0 * way + count * shift)
+    free[3] = sums[0]
+    free[4] = sums[1]
+    free[5] = sums[2]
     branch.free = start
     determinant = free[0] * free[2] - free[1] * free[1]
     if order > 0 and determinant > 1e-6 * free[0] * free[2]:
@@ -88,7 +88,7 @@ cdef inline void measure_noise(Branch* branch, Py_ssize_t start, int order, doub
     squares = free[5] - offset * free[3] - tilt * free[4]
     variance = squares / (count - 1 - order)
     # what the line takes from the products is what it takes from the squares, up to the two ends
-    rho = (sums[5] - offset * free[3] - tilt * free[4]) / squares if squares > 0.0 else 0.0
+    rho = (sums[3] - offset * free[3] - tilt * free[4]) / squares if squares > 0.0 else 0.0
     if not variance > quantum * quantum / 12.0:
         variance = quantum * quantum / 12.0
     branch.noise = sqrt(variance)

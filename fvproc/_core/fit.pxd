@@ -7,61 +7,17 @@
 
 from fvproc._core.jkr cimport jkr_at
 from fvproc._core.lanes cimport (
-    LANES, any_of, at_most, choose, lanes, lanes_sqrt, larger, less, load, mask, none, smaller, splat, store,
+    LANES, any_of, at_most, choose, lanes, larger, less, load, mask, none, smaller, splat, store,
 )
-from fvproc._core.model cimport Contact, contact_of, model_at, root_guess, shape_of_root, slope_of_shape
+from fvproc._core.model cimport Contact, contact_of, model_at
+from fvproc._core.problem cimport Problem, Solution, flagged
 from fvproc._core.solve cimport ENTRIES, PARAMETERS, Factors, factorise, inverse_diagonal, solve
-from fvproc._core.types cimport JKR, Law
+from fvproc._core.start cimport start_values
+from fvproc._core.types cimport JKR
 
 cdef enum:
-    MOST_POINTS = 80
-    FEWEST = 5        # contact samples for a fit of three parameters and two to judge it
     ITERATIONS = 23
     PATIENCE = 6
-
-# What eight fits start from. Points are means of neighbouring samples, so that a long contact costs no more than a
-# short one: the model bends by less than 1e-4 of the load between the samples of one of 25 or more points.
-cdef struct Problem:
-    Law law
-    bint hidden                 # whether the end of contact is in any lane
-    bint correlated             # whether the noise is in any lane
-    int points                  # of the lane that has most; others are filled up with points of weight 0
-    int[8] used                 # points of each lane, 0 where it holds no curve
-    double[640] y               # [point][lane]: d, nm
-    double[640] zeta            # z − centre, nm
-    double[640] weight          # number of samples in the point, 0 where there is none
-    double[640] spread          # variance of ζ in the point
-    double[640] root            # of the model, kept between iterations
-    double[6][8] free_sums      # of the samples free of contact: 1, ζ, ζ², d, ζd, d²
-    double[8] adhesion          # a to start from
-    double[8] top               # d at the peak
-    double[8] film_reach
-    double[8] expected          # of the anchor: of_z0·z0 + of_end·end = expected
-    double[8] of_z0
-    double[8] of_end
-    double[8] anchor_weight     # (noise/σ)²
-    double[8] noise
-    double[8] per_reach         # 1/nm, over which a hidden jump is drawn out; 0 where the end of contact is known
-    double[3][8] holds          # 1 where adhesion, offset, tilt are held
-    double[8] idle              # 1 where the lane holds no curve to fit
-
-# What they end in.
-cdef struct Solution:
-    double[5][8] theta          # B, z0 − centre, a (√a with JKR), offset, tilt
-    double[8] end               # z − z0 of the jump
-    double[3][8] inverse        # diagonal of the inverse normal matrix: times the variance, that of B, z0, a
-    double[8] cost              # over contact, free samples and anchor
-    double[8] contact_cost
-    double[8] failed            # 1 where no minimum was reached
-    # by how much B, z0, a follow one sample, (A⁻¹·Jᵀ): of each point; of the free samples, as offset and slope; and the
-    # variance that the anchor passes on to them, per noise². Set by influence.pxd where some lane's noise is correlated
-    double[3][640] influence
-    double[3][2][8] free_influence
-    double[3][8] of_anchor
-
-
-cdef inline mask flagged(const double* x) noexcept nogil:
-    return less(splat(0.5), load(x))
 
 
 cdef struct State:
@@ -118,7 +74,8 @@ cdef inline void assess_as(Sums sums, Problem* problem, State* state) noexcept n
     cdef lanes a = state.theta[2], offset = state.theta[3], tilt = state.theta[4]
     cdef lanes zero = splat(0.0), one = splat(1.0), shift
     cdef lanes bb = zero, bs = zero, b1 = zero, bz = zero, ss = zero, s1 = zero, sz = zero
-    cdef lanes rb = zero, rs = zero, rh = zero, r1 = zero, rz = zero, rr = zero, w0 = zero, wz = zero, wzz = zero
+    cdef lanes rb = zero, rs = zero, rh = zero, r1 = zero, rz = zero, rr = zero
+    cdef lanes w0 = load(problem.weight_sums[0]), wz = load(problem.weight_sums[1]), wzz = load(problem.weight_sums[2])
     cdef lanes bh = zero, sh = zero, hh = zero, h1 = zero, hz = zero
     cdef lanes zeta, q, s, g, e, r, w, ws, wg, wr, x
     cdef mask held
@@ -157,9 +114,6 @@ cdef inline void assess_as(Sums sums, Problem* problem, State* state) noexcept n
         r1 = r1 + wr
         rz = rz + wr * zeta
         rr = rr + wr * r
-        w0 = w0 + w
-        wz = wz + w * zeta
-        wzz = wzz + w * zeta * zeta
     # J = (g, −S, ∂d/∂a, 1, ζ)
     cdef lanes* m = state.matrix
     cdef lanes* v = state.gradient
@@ -243,58 +197,20 @@ cdef inline void assess(Problem* problem, State* state) noexcept nogil:
         assess_as(PLAIN, problem, state)
 
 
-cdef inline mask start_values(Problem* problem, lanes* theta) noexcept nogil:
-    """B and z0 from a straight line of δ-like ζ − d against q^(1/m): the model is linear in these, q being measured.
-
-    Points below a tenth of the load are left out, where noise bends q^(1/m). Returns the lanes with too few points.
-    """
-    cdef lanes zero = splat(0.0), a = load(problem.adhesion), top = load(problem.top) + a, attraction = a
-    cdef Contact contact
-    cdef double bend
-    cdef lanes one = splat(1.0)
-    cdef lanes n = zero, sg = zero, sd = zero, sgg = zero, sgd = zero, w, q, g, d, determinant, b, least, y, p
+cdef inline void tally(const Problem* problem, lanes end, Solution* solution) noexcept nogil:
+    """Set inside and squares; end: ζ of the end of contact."""
+    cdef lanes zero = splat(0.0), mean = zero, squares = zero, inside = zero, w, y
+    cdef lanes total = load(problem.weight_sums[0])
+    cdef mask known = flagged(problem.ends)
     cdef int i
-    if problem.law.kind == JKR:
-        attraction = lanes_sqrt(a)
-    # as if there were no film: its series holds B, which is not known yet
-    contact_of(&problem.law, one, attraction, zero, &contact)
     for i in range(problem.points):
+        w = load(problem.weight + i * LANES)
         y = load(problem.y + i * LANES)
-        q = y + a
-        w = choose(less(0.1 * top, q), load(problem.weight + i * LANES), zero)
-        p = root_guess(&problem.law, &contact, larger(q, splat(1e-18)))
-        store(problem.root + i * LANES, p)
-        g = shape_of_root(&problem.law, &contact, p)
-        d = load(problem.zeta + i * LANES) - y
-        n = n + w
-        sg = sg + w * g
-        sd = sd + w * d
-        sgg = sgg + w * g * g
-        sgd = sgd + w * g * d
-    determinant = n * sgg - sg * sg
-    b = (n * sgd - sg * sd) / determinant
-    # a slope that is not positive says "stiffer than can be told": start from one part in 30 of the load's travel
-    p = root_guess(&problem.law, &contact, larger(top, splat(1e-18)))
-    g = shape_of_root(&problem.law, &contact, p)
-    least = top / (30.0 * g)
-    b = choose(less(least, b), b, least)
-    # the mean of a bent curve over a point's samples is not its value at their mean: ½·d″·spread is taken off, once,
-    # at the start values. d″ = (1 − r/n)·B·w·S³/q, S = 1/(1 + B·w), w = d(δ/B)/dq for the pair of powers
-    bend = 0.5 * (1.0 - <double>problem.law.depth_power / problem.law.load_power)
-    for i in range(problem.points):
-        y = load(problem.y + i * LANES)
-        q = larger(y + a, splat(1e-18))
-        w = b * slope_of_shape(&problem.law, &contact, load(problem.root + i * LANES))
-        d = one / (one + w)
-        d = bend * load(problem.spread + i * LANES) * w * d * d * d / q
-        # near the end of contact the points are narrow, and beyond it there is no bend
-        store(problem.y + i * LANES, y - choose(less(0.05 * top, q), d, zero))
-    theta[0] = b
-    theta[1] = (sd - b * sg) / n
-    theta[2] = attraction
-    theta[3] = zero
-    theta[4] = zero
-    return ~(less(splat(2.5), n) & less(zero, determinant) & less(zero, top))
+        inside = inside + choose(known | less(end, load(problem.zeta + i * LANES)), w, zero)
+        mean = mean + w * y
+        squares = squares + w * y * y
+    store(solution.inside, inside)
+    store(solution.squares, squares - mean * mean / larger(total, splat(1.0)))
 
 
 cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
@@ -304,6 +220,7 @@ cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
     cdef Factors factors
     cdef lanes[5] step
     cdef lanes zero = splat(0.0), one = splat(1.0), damping = zero, clamped = zero, promised = zero, limit, least, earlier
+    cdef lanes promised_before = zero
     cdef mask busy, failed, bad, better, done, clamp, rests
     cdef int iteration, j
     failed = start_values(problem, trial.theta) | flagged(problem.idle)
@@ -320,8 +237,13 @@ cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
         promised = solve(&factors, state.gradient, step)
         least = 0.2 * state.theta[0]
         clamp = less(state.theta[0] + step[0], least)
-        # what is promised within a hundredth of the noise is as good as had: the last step is taken unseen
-        done = busy & ~bad & ~clamp & less(promised, limit) & less(damping, splat(1e-2))
+        # what is promised within a hundredth of the noise is as good as had: the last step is taken unseen, as is one
+        # behind which the next would promise so, if the promises went on falling as they did
+        done = busy & ~bad & ~clamp & less(damping, splat(1e-2)) & (
+            less(promised, limit)
+            | (less(promised, 2.0 * limit) & less(promised * promised, 0.1 * limit * promised_before))
+        )
+        promised_before = promised
         rests = none()
         if iteration >= PATIENCE and iteration % 4 == 2:
             # a sample at the very end of contact, where the model has a corner, may turn the steps back and forth:
@@ -364,6 +286,7 @@ cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
         store(solution.inverse[j], step[j])
     contact_of(&problem.law, state.theta[0], state.theta[2], load(problem.film_reach), &contact)
     store(solution.end, contact.end)
+    tally(problem, state.theta[1] + contact.end, solution)
     store(solution.cost, state.cost)
     store(solution.contact_cost, state.contact_cost)
     store(solution.failed, choose(failed, one, zero))

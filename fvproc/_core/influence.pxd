@@ -1,8 +1,9 @@
 # How B, z0 and a of eight fits follow each sample: what the errors under correlated noise are made of (noise.pxd).
 
-from fvproc._core.fit cimport DRAWN_OUT, INSIDE, PLAIN, Problem, Solution, State, Sums, assess, row_at
+from fvproc._core.fit cimport DRAWN_OUT, INSIDE, PLAIN, State, Sums, assess, row_at
 from fvproc._core.lanes cimport LANES, lanes, less, load, mask, splat, store
 from fvproc._core.model cimport Contact, contact_of
+from fvproc._core.problem cimport Problem, Solution
 from fvproc._core.solve cimport PARAMETERS, Factors, factorise, solve
 from fvproc._core.types cimport JKR
 

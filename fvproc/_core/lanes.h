@@ -49,6 +49,12 @@ FVPROC_INLINE fvproc_lanes fvproc_sqrt(fvproc_lanes x) {
     for (int i = 0; i < FVPROC_LANES; i++) y[i] = sqrt(x[i]);
     return y;
 }
+typedef float fvproc_few __attribute__((vector_size(FVPROC_REGISTER / 2)));
+FVPROC_INLINE fvproc_lanes fvproc_of_floats(const float *p) {
+    fvproc_few x;
+    memcpy(&x, p, sizeof x);
+    return __builtin_convertvector(x, fvproc_lanes);
+}
 /* the smaller, the larger; y where x is NaN */
 FVPROC_INLINE fvproc_lanes fvproc_smaller(fvproc_lanes x, fvproc_lanes y) {
 #if defined(__AVX512F__)
@@ -122,31 +128,69 @@ FVPROC_INLINE fvproc_wide fvproc_wide_larger(fvproc_wide x, fvproc_wide y) {
     return x;
 #endif
 }
-FVPROC_INLINE int fvproc_wide_any(fvproc_wide_mask m) {
-#if defined(__AVX512F__)
-    return _mm512_test_epi32_mask((__m512i)m, (__m512i)m) != 0;
-#elif defined(__AVX2__)
-    return !_mm256_testz_si256((__m256i)m, (__m256i)m);
-#elif defined(__SSE2__)
-    return _mm_movemask_epi8((__m128i)m) != 0;
-#else
-    int32_t x = 0;
-    for (int i = 0; i < FVPROC_WIDE; i++) x |= m[i];
-    return x != 0;
-#endif
-}
 FVPROC_INLINE fvproc_wide fvproc_of_shorts(const int16_t *p) {
     fvproc_shorts s;
     memcpy(&s, p, sizeof s);
     return __builtin_convertvector(s, fvproc_wide);
 }
-/* the same, from p + FVPROC_WIDE − 1 down to p */
-FVPROC_INLINE fvproc_wide fvproc_of_shorts_backward(const int16_t *p) {
-    fvproc_shorts s, r;
-    memcpy(&s, p, sizeof s);
-    for (int i = 0; i < FVPROC_WIDE; i++) r[i] = s[FVPROC_WIDE - 1 - i];
-    return __builtin_convertvector(r, fvproc_wide);
+/* the least and the greatest element; which of two zeros is of no matter */
+#if defined(__SSE2__)
+FVPROC_INLINE __m128 fvproc_quarter(fvproc_wide x, int largest) {
+#if defined(__AVX512F__)
+    __m256 upper = _mm512_extractf32x8_ps((__m512)x, 1), lower = _mm512_castps512_ps256((__m512)x);
+    __m256 half = largest ? _mm256_max_ps(lower, upper) : _mm256_min_ps(lower, upper);
+#elif defined(__AVX2__)
+    __m256 half = (__m256)x;
+#endif
+#if defined(__AVX2__)
+    __m128 high = _mm256_extractf128_ps(half, 1), low = _mm256_castps256_ps128(half);
+    return largest ? _mm_max_ps(low, high) : _mm_min_ps(low, high);
+#else
+    (void)largest;
+    return (__m128)x;
+#endif
 }
+FVPROC_INLINE float fvproc_least(fvproc_wide x) {
+    __m128 y = fvproc_quarter(x, 0);
+    y = _mm_min_ps(y, _mm_movehl_ps(y, y));
+    return _mm_cvtss_f32(_mm_min_ss(y, _mm_shuffle_ps(y, y, 1)));
+}
+FVPROC_INLINE float fvproc_greatest(fvproc_wide x) {
+    __m128 y = fvproc_quarter(x, 1);
+    y = _mm_max_ps(y, _mm_movehl_ps(y, y));
+    return _mm_cvtss_f32(_mm_max_ss(y, _mm_shuffle_ps(y, y, 1)));
+}
+#else
+FVPROC_INLINE float fvproc_least(fvproc_wide x) {
+    float y = x[0];
+    for (int i = 1; i < FVPROC_WIDE; i++) y = x[i] < y ? x[i] : y;
+    return y;
+}
+FVPROC_INLINE float fvproc_greatest(fvproc_wide x) {
+    float y = x[0];
+    for (int i = 1; i < FVPROC_WIDE; i++) y = x[i] > y ? x[i] : y;
+    return y;
+}
+#endif
+/* which element is the first for which it holds; as many as there are where it holds for none */
+#if defined(__SSE2__)
+FVPROC_INLINE int fvproc_first_wide(fvproc_wide_mask m) {
+#if defined(__AVX512F__)
+    uint32_t bits = _mm512_test_epi32_mask((__m512i)m, (__m512i)m);
+#elif defined(__AVX2__)
+    uint32_t bits = (uint32_t)_mm256_movemask_ps((__m256)m);
+#else
+    uint32_t bits = (uint32_t)_mm_movemask_ps((__m128)m);
+#endif
+    return bits ? __builtin_ctz(bits) : FVPROC_WIDE;
+}
+#else
+FVPROC_INLINE int fvproc_first_wide(fvproc_wide_mask m) {
+    int i = 0;
+    while (i < FVPROC_WIDE && !m[i]) i++;
+    return i;
+}
+#endif
 #define FVPROC_PREFETCH(p) __builtin_prefetch(p)
 
 #else
@@ -162,6 +206,7 @@ typedef int64_t fvproc_mask;
 
 FVPROC_INLINE fvproc_lanes fvproc_splat(double x) { return x; }
 FVPROC_INLINE fvproc_mask fvproc_none(void) { return 0; }
+FVPROC_INLINE fvproc_lanes fvproc_of_floats(const float *p) { return *p; }
 FVPROC_INLINE double fvproc_get(fvproc_lanes x, int lane) { (void)lane; return x; }
 FVPROC_INLINE fvproc_lanes fvproc_sqrt(fvproc_lanes x) { return sqrt(x); }
 FVPROC_INLINE int fvproc_any(fvproc_mask m) { return m != 0; }
@@ -174,9 +219,10 @@ FVPROC_INLINE fvproc_lanes fvproc_smaller(fvproc_lanes x, fvproc_lanes y) { retu
 FVPROC_INLINE fvproc_lanes fvproc_larger(fvproc_lanes x, fvproc_lanes y) { return x > y ? x : y; }
 FVPROC_INLINE fvproc_wide fvproc_wide_smaller(fvproc_wide x, fvproc_wide y) { return x < y ? x : y; }
 FVPROC_INLINE fvproc_wide fvproc_wide_larger(fvproc_wide x, fvproc_wide y) { return x > y ? x : y; }
-FVPROC_INLINE int fvproc_wide_any(fvproc_wide_mask m) { return m != 0; }
 FVPROC_INLINE fvproc_wide fvproc_of_shorts(const int16_t *p) { return (float)*p; }
-FVPROC_INLINE fvproc_wide fvproc_of_shorts_backward(const int16_t *p) { return (float)*p; }
+FVPROC_INLINE float fvproc_least(fvproc_wide x) { return x; }
+FVPROC_INLINE float fvproc_greatest(fvproc_wide x) { return x; }
+FVPROC_INLINE int fvproc_first_wide(fvproc_wide_mask m) { return m == 0; }
 #define FVPROC_PREFETCH(p) ((void)(p))
 
 #endif
@@ -212,6 +258,12 @@ FVPROC_INLINE fvproc_lanes fvproc_load(const double *p) {
     memcpy(&x, p, sizeof x);
     return x;
 }
+/* Eight partial sums in 8 / FVPROC_LANES registers added in pairs: i and i + 4, and so forth. */
+FVPROC_INLINE double fvproc_sum_of_eight(const fvproc_lanes *p) {
+    double b[8];
+    memcpy(b, p, sizeof b);
+    return ((b[0] + b[4]) + (b[1] + b[5])) + ((b[2] + b[6]) + (b[3] + b[7]));
+}
 FVPROC_INLINE void fvproc_store(double *p, fvproc_lanes x) { memcpy(p, &x, sizeof x); }
 
 FVPROC_INLINE fvproc_wide fvproc_wide_load(const float *p) {
@@ -220,6 +272,33 @@ FVPROC_INLINE fvproc_wide fvproc_wide_load(const float *p) {
     return x;
 }
 FVPROC_INLINE void fvproc_wide_store(float *p, fvproc_wide x) { memcpy(p, &x, sizeof x); }
+
+/* Sixteen partial sums in 16 / FVPROC_WIDE registers added in pairs, in double precision: i and i + 8, those and the
+ * ones four on, and so forth. */
+FVPROC_INLINE double fvproc_gathered(const fvproc_wide *p) {
+#if defined(__AVX2__)
+#if defined(__AVX512F__)
+    __m512d a = _mm512_add_pd(
+        _mm512_cvtps_pd(_mm512_castps512_ps256((__m512)p[0])), _mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)p[0], 1)));
+    __m256d b = _mm256_add_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd(a, 1));
+#else
+    __m256 low = (__m256)p[0], high = (__m256)p[1];
+    __m256d b = _mm256_add_pd(
+        _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(low)), _mm256_cvtps_pd(_mm256_castps256_ps128(high))),
+        _mm256_add_pd(
+            _mm256_cvtps_pd(_mm256_extractf128_ps(low, 1)), _mm256_cvtps_pd(_mm256_extractf128_ps(high, 1))));
+#endif
+    __m128d c = _mm256_castpd256_pd128(b), d = _mm256_extractf128_pd(b, 1);
+    return (_mm_cvtsd_f64(c) + _mm_cvtsd_f64(_mm_unpackhi_pd(c, c)))
+        + (_mm_cvtsd_f64(d) + _mm_cvtsd_f64(_mm_unpackhi_pd(d, d)));
+#else
+    float a[16];
+    double b[8];
+    memcpy(a, p, sizeof a);
+    for (int i = 0; i < 8; i++) b[i] = (double)a[i] + (double)a[i + 8];
+    return ((b[0] + b[4]) + (b[1] + b[5])) + ((b[2] + b[6]) + (b[3] + b[7]));
+#endif
+}
 FVPROC_INLINE fvproc_wide fvproc_wide_magnitude(fvproc_wide x) {
     fvproc_wide_mask m;
     memcpy(&m, &x, sizeof m);
@@ -227,11 +306,11 @@ FVPROC_INLINE fvproc_wide fvproc_wide_magnitude(fvproc_wide x) {
     memcpy(&x, &m, sizeof x);
     return x;
 }
-FVPROC_INLINE int fvproc_any_at_most(fvproc_wide x, fvproc_wide y) {
-    return fvproc_wide_any(FVPROC_WIDE_TRUE(x <= y));
+FVPROC_INLINE int fvproc_first_at_most(fvproc_wide x, fvproc_wide y) {
+    return fvproc_first_wide(FVPROC_WIDE_TRUE(x <= y));
 }
-FVPROC_INLINE int fvproc_any_at_least(fvproc_wide x, fvproc_wide y) {
-    return fvproc_wide_any(FVPROC_WIDE_TRUE(x >= y));
+FVPROC_INLINE int fvproc_first_at_least(fvproc_wide x, fvproc_wide y) {
+    return fvproc_first_wide(FVPROC_WIDE_TRUE(x >= y));
 }
 
 /* A guess at √x, within 4 %, from half of the exponent by the bits; for x > 1e-280. */

@@ -7,8 +7,8 @@
 # the variances (after a thousand, slow noise is still found where there is none); the measured
 # autocovariance (its sum has a variance of its own that is as large as the sum).
 
-from fvproc._core.fit cimport Problem, Solution
 from fvproc._core.lanes cimport LANES
+from fvproc._core.problem cimport Problem, Solution
 from fvproc._core.types cimport Branch
 
 cdef enum:

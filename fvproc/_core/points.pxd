@@ -2,13 +2,13 @@
 
 from libc.math cimport fabs, sqrt
 
-from fvproc._core.fit cimport FEWEST, MOST_POINTS, Problem, Solution
 from fvproc._core.lanes cimport LANES
 from fvproc._core.noise cimport correlated_variances
+from fvproc._core.problem cimport FEWEST, MOST_POINTS, Problem, Solution
 from fvproc._core.types cimport FIT_FAILED, JKR, TOO_FEW_POINTS, Branch, ContactFit
 
 cdef enum:
-    CONTACT_RATIO = 5   # a point holds one sample for each so many between it and the end of contact
+    CONTACT_RATIO = 4   # a point holds one sample for each so many between it and the end of contact
     FREE_RATIO = 2      # ... outside the contact
     RESERVED = 24       # points for those outside
 
@@ -32,6 +32,7 @@ cdef inline void leave_idle(Problem* problem, int lane) noexcept nogil:
     problem.anchor_weight[lane] = 0.0
     problem.noise[lane] = 1.0
     problem.per_reach[lane] = 0.0
+    problem.ends[lane] = 1.0
     problem.holds[0][lane] = 1.0
     problem.holds[1][lane] = 1.0
     problem.holds[2][lane] = 1.0
@@ -40,14 +41,16 @@ cdef inline void leave_idle(Problem* problem, int lane) noexcept nogil:
 
 cdef inline void fill_up(Problem* problem) noexcept nogil:
     """Give every lane as many points as the one with most, and lanes without a curve numbers that do no harm."""
-    cdef int lane, p
+    cdef int lane, p, last
     for lane in range(LANES):
         if problem.used[lane] == 0:
             leave_idle(problem, lane)
             continue
-        for p in range(problem.used[lane], problem.points):
-            problem.y[p * LANES + lane] = 0.0
-            problem.zeta[p * LANES + lane] = 0.0
+        last = problem.used[lane] - 1
+        for p in range(last + 1, problem.points):
+            # as the last: what is solved there gives no more trouble than it
+            problem.y[p * LANES + lane] = problem.y[last * LANES + lane]
+            problem.zeta[p * LANES + lane] = problem.zeta[last * LANES + lane]
             problem.weight[p * LANES + lane] = 0.0
             problem.spread[p * LANES + lane] = 0.0
 
@@ -101,7 +104,7 @@ cdef inline Py_ssize_t take_points(
     """
     cdef const double* way = branch.axis.way
     cdef const double* way2 = branch.axis.way2
-    cdef double first_z = branch.axis.z[0] - branch.axis.centre, y, x, one
+    cdef double first_z = branch.axis.z[0] - branch.axis.centre, y, more, x, one
     cdef Py_ssize_t done = 0, total = (stop - start) * direction, size, first, i, at
     while done < total:
         size = 1 + done // (CONTACT_RATIO if direction < 0 else FREE_RATIO)
@@ -109,9 +112,15 @@ cdef inline Py_ssize_t take_points(
             size = total - done
         first = start + done if direction > 0 else start - done - size
         done += size
-        y = 0.0
-        for i in range(first, first + size):
-            y += branch.d[i]
+        # two sums, for one waits for each of its additions
+        y = branch.d[first]
+        more = 0.0
+        for i in range(first + 1, first + size - 1, 2):
+            more += branch.d[i]
+            y += branch.d[i + 1]
+        if size % 2 == 0:
+            more += branch.d[first + size - 1]
+        y += more
         one = 1.0 / size
         x = (way[first + size] - way[first]) * one
         at = points * LANES + lane
@@ -158,6 +167,7 @@ cdef inline int pose(
     problem.film_reach[lane] = film_reach
     problem.top[lane] = top
     problem.noise[lane] = branch.noise
+    problem.ends[lane] = 1.0 if branch.ends else 0.0
     if branch.correlated:
         problem.correlated = True
     problem.per_reach[lane] = 0.0
@@ -177,25 +187,13 @@ cdef inline void conclude(
     bint free_adhesion, int baseline_parameters, double quantum, ContactFit* fit
 ) noexcept nogil:
     """Parameters and their standard errors from the solution of a lane."""
-    cdef double variance, contact_variance, degrees, mean = 0.0, total = 0.0, squares = 0.0, w, y, end, least, expected
+    cdef double variance, contact_variance, degrees, points = problem.used[lane], squares, least, expected
     cdef double[3] variances
-    cdef Py_ssize_t points = 0, inside = 0, p
+    cdef Py_ssize_t inside = <Py_ssize_t>solution.inside[lane]
     cdef int k
     if solution.failed[lane] > 0.5:
         fit.status = FIT_FAILED
         return
-    end = solution.theta[1][lane] + solution.end[lane]
-    for p in range(problem.points):
-        w = problem.weight[p * LANES + lane]
-        if not w > 0.0:
-            continue
-        y = problem.y[p * LANES + lane]
-        points += 1
-        if branch.ends or problem.zeta[p * LANES + lane] > end:
-            inside += <Py_ssize_t>w
-        mean += w * y
-        squares += w * y * y
-        total += w
     if inside < FEWEST:
         fit.status = TOO_FEW_POINTS
         return
@@ -242,7 +240,7 @@ cdef inline void conclude(
     fit.offset = solution.theta[3][lane]
     fit.tilt = solution.theta[4][lane]
     fit.rmse = sqrt(solution.contact_cost[lane] / points)
-    squares -= mean * mean / total
+    squares = solution.squares[lane]
     fit.r_squared = 1.0 - solution.contact_cost[lane] / squares if squares > 0.0 else 0.0
     fit.start = begin
     fit.stop = begin + inside

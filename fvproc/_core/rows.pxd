@@ -1,6 +1,7 @@
 # From raw numbers to the samples of one branch in surface order, without its invalid ones.
 
-from fvproc._core.lanes cimport WIDE, of_shorts, of_shorts_backward, prefetch, wide_store
+from fvproc._core.lanes cimport WIDE, of_shorts, prefetch, wide_store
+from fvproc._core.narrow cimport NARROW, narrow_load, narrow_reversed, narrow_store
 from fvproc._core.types cimport FLOAT32, FLOAT64, INT16, INT32, Raw
 
 
@@ -22,46 +23,58 @@ cdef inline double raw_value(const Raw* raw, const char* p) noexcept nogil:
     return (<const double*>p)[0]
 
 
-cdef inline void convert_deflection(const Raw* raw, Py_ssize_t curve, Py_ssize_t n, bint reverse, float* out) noexcept nogil:
-    """out[i] = raw − raw of the last sample (for int16: raw), in single precision; reversed in time if asked.
-
-    The difference keeps the small motions on top of a large constant; which constant is of no matter, the baseline
-    takes it out.
-    """
+cdef inline const short* shorts_of(
+    const Raw* raw, Py_ssize_t curve, Py_ssize_t n, bint reverse, short* own
+) noexcept nogil:
+    """A row of int16, reversed in time if asked: where it stands, if it stands so, else copied to `own`."""
     cdef const char* p = raw.base + curve * raw.curve_stride
-    cdef Py_ssize_t step = raw.sample_stride, i
-    cdef const short* x
-    cdef double reference
-    if raw.type == INT16 and step == 2:
-        x = <const short*>p
-        i = 0
-        if reverse:
-            while i + WIDE <= n:
-                wide_store(out + i, of_shorts_backward(x + n - WIDE - i))
-                i += WIDE
-            while i < n:
-                out[i] = <float>x[n - 1 - i]
-                i += 1
-        else:
-            while i + WIDE <= n:
-                wide_store(out + i, of_shorts(x + i))
-                i += WIDE
-            while i < n:
-                out[i] = <float>x[i]
-                i += 1
-        return
+    cdef const short* x = <const short*>p
+    cdef Py_ssize_t step = raw.sample_stride, i = 0
+    if step == 2 and not reverse:
+        return x
+    if step == 2:
+        while i + NARROW <= n:
+            narrow_store(own + i, narrow_reversed(narrow_load(x + n - NARROW - i)))
+            i += NARROW
     if reverse:
         p += (n - 1) * step
         step = -step
+    while i < n:
+        own[i] = (<const short*>(p + i * step))[0]
+        i += 1
+    return own
+
+
+cdef inline const short* convert_deflection(
+    const Raw* raw, Py_ssize_t curve, Py_ssize_t n, bint reverse, short* own, float* out
+) noexcept nogil:
+    """out[i] = raw − raw of the last sample (for int16: raw), in single precision; reversed in time if asked.
+
+    The difference keeps the small motions on top of a large constant; which constant is of no matter, the baseline
+    takes it out. Returns the int16 behind them, NULL where there are none.
+    """
+    cdef const char* p = raw.base + curve * raw.curve_stride
+    cdef Py_ssize_t step = raw.sample_stride, i = 0
+    cdef const short* x
+    cdef double reference
     if raw.type == INT16:
-        for i in range(n):
-            out[i] = <float>(<const short*>(p + i * step))[0]
-        return
+        x = shorts_of(raw, curve, n, reverse, own)
+        while i + WIDE <= n:
+            wide_store(out + i, of_shorts(x + i))
+            i += WIDE
+        while i < n:
+            out[i] = <float>x[i]
+            i += 1
+        return x
+    if reverse:
+        p += (n - 1) * step
+        step = -step
     reference = raw_value(raw, p + (n - 1) * step) if n > 0 else 0.0
     if not (reference - reference == 0.0) or (raw.has_invalid and reference == raw.invalid):
         reference = 0.0
     for i in range(n):
         out[i] = <float>(raw_value(raw, p + i * step) - reference)
+    return NULL
 
 
 cdef inline void convert_z(const Raw* raw, Py_ssize_t curve, Py_ssize_t n, bint reverse, double* out) noexcept nogil:
@@ -107,14 +120,15 @@ cdef inline bint is_whole(const Raw* raw, Py_ssize_t n) noexcept nogil:
 
 cdef inline Py_ssize_t load_branch(
     const Raw* deflection, const Raw* z, const double* shared_z, Py_ssize_t curve, Py_ssize_t samples,
-    Py_ssize_t valid, bint reverse, float* f_out, double* z_out, bint* own_z
+    Py_ssize_t valid, bint reverse, short* own, const short** x_out, float* f_out, double* z_out, bint* own_z
 ) noexcept nogil:
     """Fill f_out in surface order, and z_out unless the shared z serves as it is; return the number of valid samples.
 
-    The first `valid` samples in time count. reverse: the branch ends at the surface (approach).
+    The first `valid` samples in time count. reverse: the branch ends at the surface (approach). x_out becomes the
+    int16 behind f_out, NULL where there are none or some are left out; they may stand in `own`.
     """
     cdef Py_ssize_t i, j, kept = 0
-    convert_deflection(deflection, curve, valid, reverse, f_out)
+    x_out[0] = convert_deflection(deflection, curve, valid, reverse, own, f_out)
     own_z[0] = shared_z == NULL or valid < samples
     if shared_z == NULL:
         convert_z(z, curve, valid, reverse, z_out)
@@ -136,6 +150,8 @@ cdef inline Py_ssize_t load_branch(
             z_out[kept] = z_out[i]
         f_out[kept] = f_out[i]
         kept += 1
+    if kept < valid:
+        x_out[0] = NULL
     return kept
 
 
@@ -144,19 +160,8 @@ cdef inline bint is_saturated(const Raw* raw, Py_ssize_t curve, Py_ssize_t n) no
     cdef const char* p = raw.base + curve * raw.curve_stride
     cdef Py_ssize_t i, step = raw.sample_stride
     cdef int highest = 32767 if raw.type == INT16 else 0x7FFFFFFF, lowest = -highest - 1, value, previous = 0
-    cdef const short* x = <const short*>p
-    cdef short most, least
     if raw.type != INT16 and raw.type != INT32:
         return False
-    if raw.type == INT16 and step == 2 and n > 0:
-        # almost always there is none: a pass that vectorises settles it
-        most = x[0]
-        least = x[0]
-        for i in range(n):
-            most = x[i] if x[i] > most else most
-            least = x[i] if x[i] < least else least
-        if most < highest and least > lowest:
-            return False
     for i in range(n):
         value = (<const short*>(p + i * step))[0] if raw.type == INT16 else (<const int*>(p + i * step))[0]
         if i > 0 and value == previous and (value == highest or value == lowest):

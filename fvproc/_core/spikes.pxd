@@ -1,15 +1,30 @@
 # Single samples far off their neighbours (spikes): found and bridged in raw numbers, before the baseline.
 
-from libc.math cimport fabs
+from libc.math cimport ceil, fabs
 
 from fvproc._core.lanes cimport (
-    WIDE, any_at_least, wide, wide_larger, wide_load, wide_magnitude, wide_splat, wide_store,
+    WIDE, first_at_least_of, gathered, greatest_of, wide, wide_larger, wide_load, wide_magnitude, wide_splat,
 )
-from fvproc._core.sums cimport PARTS, combined
+from fvproc._core.narrow cimport (
+    NARROW, first_narrow_at_least, narrow, narrow_greatest, narrow_larger, narrow_least, narrow_load, narrow_minus,
+    narrow_smaller, narrow_splat, narrow_store, no_pairs, pairs, pairs_of, sum_of_pairs,
+)
+from fvproc._core.sums cimport EACH, PARTS, extremes
+
+cdef extern from *:
+    """
+    /* the smaller of a sample and one of these, from the 32nd less k on: the last k of a register, elsewhere zero */
+    static const short FVPROC_LAST[64] = {
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        32767, 32767, 32767, 32767, 32767, 32767, 32767, 32767, 32767, 32767, 32767, 32767, 32767, 32767, 32767, 32767,
+        32767, 32767, 32767, 32767, 32767, 32767, 32767, 32767, 32767, 32767, 32767, 32767, 32767, 32767, 32767, 32767};
+    """
+    const short* LAST "FVPROC_LAST"
 
 cdef enum:
     WIDEST = 3          # samples of a spike
     BEFORE = 8          # samples before a pull-off among which there is repulsion
+    LONGEST = 65536     # samples whose second differences add up to less than 2^31
     SHARE = 64          # at most one sample in this many is bridged
     NO_SPIKES = 0
     SPIKES_BRIDGED = 1
@@ -27,13 +42,107 @@ cdef inline float bend(const float* f, Py_ssize_t i) noexcept nogil:
     return second - (both + both)
 
 
+# What a pass over the int16 of a branch tells.
+cdef struct Shorts:
+    int lowest
+    int highest
+    int steepest        # greatest |second difference| over two samples
+    int total           # their sum
+
+cdef inline narrow second_difference(const short* x) noexcept nogil:
+    """|x_(i−2) − 2·x_i + x_(i+2)| from x_i on; what would be more than 32767 is 32767."""
+    cdef narrow here = narrow_load(x), second
+    second = narrow_minus(narrow_minus(here, narrow_load(x - 2)), narrow_minus(narrow_load(x + 2), here))
+    return narrow_larger(second, narrow_minus(narrow_splat(0), second))
+
+
+cdef inline bint look_at_shorts(const short* x, Py_ssize_t n, short* seconds, Shorts* told) noexcept nogil:
+    """Fill seconds[i], 2 <= i < n − 2, and what they tell; 64 <= n <= LONGEST. False where some lie beyond the limits of int16.
+
+    Sums of integers are exact: their order is of no matter.
+    """
+    cdef narrow least = narrow_load(x), most = least, here, second, steepest = narrow_splat(0)
+    cdef pairs total = no_pairs()
+    cdef Py_ssize_t i = 2
+    while i + NARROW <= n - 2:
+        here = narrow_load(x + i)
+        least = narrow_smaller(least, here)
+        most = narrow_larger(most, here)
+        second = second_difference(x + i)
+        steepest = narrow_larger(steepest, second)
+        total = total + pairs_of(second)
+        narrow_store(seconds + i, second)
+        i += NARROW
+    if i < n - 2:
+        second = second_difference(x + n - 2 - NARROW)
+        steepest = narrow_larger(steepest, second)
+        narrow_store(seconds + n - 2 - NARROW, second)
+        total = total + pairs_of(narrow_smaller(second, narrow_load(LAST + 32 - NARROW + (n - 2 - i))))
+    here = narrow_load(x + n - NARROW)
+    least = narrow_smaller(least, here)
+    most = narrow_larger(most, here)
+    told.lowest = narrow_least(least)
+    told.highest = narrow_greatest(most)
+    told.steepest = narrow_greatest(steepest)
+    told.total = sum_of_pairs(total)
+    # differences of what lies no farther apart are exact
+    return told.highest - told.lowest <= 32767 and told.steepest < 32767
+
+
+cdef inline double limit_of(double total, double ends, Py_ssize_t n, double step) noexcept nogil:
+    """Eight times the mean |second difference| over two samples, and more.
+
+    `step` is a raw number's own step (1 for integers, 0 for real numbers): a flicker of the converter on a branch
+    that is otherwise still is no spike, nor is what is less than a thousandth of the branch's range.
+    """
+    return 8.0 * total / (n - 4) + 4.0 * step + fabs(ends) / 1024.0
+
+
+cdef inline Py_ssize_t next_bend_of_shorts(
+    const short* x, const short* seconds, Py_ssize_t i, Py_ssize_t stop, short limit
+) noexcept nogil:
+    """The first sample from i on whose bend is at least the limit; stop where there is none.
+
+    No bend is more than its second difference, which few samples need be looked at for.
+    """
+    cdef narrow second, both, enough = narrow_splat(limit)
+    cdef Py_ssize_t at
+    cdef int k
+    while i < stop:
+        if i + 4 * NARROW <= stop and first_narrow_at_least(
+            narrow_larger(
+                narrow_larger(narrow_load(seconds + i), narrow_load(seconds + i + NARROW)),
+                narrow_larger(narrow_load(seconds + i + 2 * NARROW), narrow_load(seconds + i + 3 * NARROW)),
+            ), enough
+        ) == NARROW:
+            i += 4 * NARROW
+            continue
+        at = i
+        second = narrow_load(seconds + i)
+        if i + NARROW > stop:
+            # the last ones, without those looked at before
+            at = stop - NARROW
+            second = narrow_smaller(narrow_load(seconds + at), narrow_load(LAST + 32 - NARROW + (stop - i)))
+        k = first_narrow_at_least(second, enough)
+        if k < NARROW:
+            both = narrow_minus(narrow_load(x + at + 2), narrow_load(x + at - 2))
+            both = narrow_larger(both, narrow_minus(narrow_splat(0), both))
+            k = first_narrow_at_least(narrow_minus(narrow_minus(second, both), both), enough)
+        i = at + k
+        if k < NARROW:
+            return i
+    return stop
+
+
 cdef inline Py_ssize_t next_bend(const float* f, Py_ssize_t i, Py_ssize_t stop, float limit) noexcept nogil:
-    """The first sample from i on whose bend is at least the limit; stop where there is none."""
+    """The same, where there are no int16."""
     cdef wide x, both, level = wide_splat(limit)
     while i + WIDE <= stop:
         x = wide_load(f + i)
         both = wide_magnitude(wide_load(f + i + 2) - wide_load(f + i - 2))
-        if any_at_least(wide_magnitude((x - wide_load(f + i - 2)) + (x - wide_load(f + i + 2))) - (both + both), level):
+        if first_at_least_of(
+            wide_magnitude((x - wide_load(f + i - 2)) + (x - wide_load(f + i + 2))) - (both + both), level
+        ) < WIDE:
             break
         i += WIDE
     while i < stop and not bend(f, i) >= limit:
@@ -42,41 +151,33 @@ cdef inline Py_ssize_t next_bend(const float* f, Py_ssize_t i, Py_ssize_t stop, 
 
 
 cdef inline double spike_limit(const float* f, Py_ssize_t n, double step, float* greatest) noexcept nogil:
-    """Eight times the mean |second difference| over two samples, and the greatest bend; n >= 32.
-
-    `step` is a raw number's own step (1 for integers, 0 for real numbers): a flicker of the converter on a branch
-    that is otherwise still is no spike, nor is what is less than a thousandth of the branch's range.
-    """
-    cdef float[16] s
-    cdef float[16] most
+    """The limit, and the greatest bend; n >= 32."""
+    cdef wide[4] s
     cdef wide x, low, high, top = wide_splat(0.0)
     cdef Py_ssize_t i = 2, whole = 2 + (n - 4) // PARTS * PARTS
     cdef float second
+    cdef double total
     cdef int k
-    for k in range(PARTS):
-        s[k] = 0.0
+    for k in range(EACH):
+        s[k] = wide_splat(0.0)
     while i < whole:
-        k = 0
-        while k < PARTS:
-            x = wide_load(f + i + k)
-            low = wide_load(f + i + k - 2)
-            high = wide_load(f + i + k + 2)
+        for k in range(EACH):
+            x = wide_load(f + i + k * WIDE)
+            low = wide_load(f + i + k * WIDE - 2)
+            high = wide_load(f + i + k * WIDE + 2)
             x = wide_magnitude((x - low) + (x - high))
             high = wide_magnitude(high - low)
-            wide_store(s + k, wide_load(s + k) + x)
+            s[k] = s[k] + x
             top = wide_larger(x - (high + high), top)
-            k += WIDE
         i += PARTS
-    wide_store(most, top)
+    greatest[0] = greatest_of(top)
+    total = gathered(s)
     for i in range(whole, n - 2):
         second = (f[i] - f[i - 2]) + (f[i] - f[i + 2])
-        s[i - whole] += second if second > 0.0 else -second
+        total += second if second > 0.0 else -second
         second = bend(f, i)
-        most[0] = second if second > most[0] else most[0]
-    for k in range(1, WIDE):
-        most[0] = most[k] if most[k] > most[0] else most[0]
-    greatest[0] = most[0]
-    return 8.0 * combined(s) / (n - 4) + 4.0 * step + fabs(<double>f[0] - f[n - 1]) / 1024.0
+        greatest[0] = second if second > greatest[0] else greatest[0]
+    return limit_of(total, <double>f[0] - f[n - 1], n, step)
 
 
 cdef inline bint is_pull_off(
@@ -90,6 +191,7 @@ cdef inline bint is_pull_off(
     the sign of a raw number's change under attraction.
     """
     cdef double highest = -1e300, rest = 0.0, value, farther
+    cdef float least, most
     cdef Py_ssize_t i, begin = first - BEFORE if first > BEFORE else 0, stop = last + 4 if last + 4 < n else n
     for i in range(last + 1, stop):
         rest += f[i]
@@ -99,9 +201,10 @@ cdef inline bint is_pull_off(
             return False
     farther = (f[first] - rest) * toward
     farther = farther if farther > limit else limit
-    for i in range(last + 1, last + n // 4 if last + n // 4 < n else n):
-        if (f[i] - rest) * toward > farther:
-            return False
+    stop = last + n // 4 if last + n // 4 < n else n
+    extremes(f + last + 1, stop - last - 1, &least, &most)
+    if (most - rest if toward > 0.0 else rest - least) > farther:
+        return False
     for i in range(begin, first):
         value = (rest - f[i]) * toward
         highest = value if value > highest else highest
@@ -131,25 +234,41 @@ cdef inline bint is_spike(
     return least > limit and least > 2.0 * before
 
 
-cdef inline int bridge_spikes(float* f, Py_ssize_t n, double unit, double step) noexcept nogil:
+cdef inline int bridge_spikes(
+    const short* x, float* f, Py_ssize_t n, double unit, double step, short* seconds, Shorts* told
+) noexcept nogil:
     """Put the line between its neighbours in the place of every spike of up to three samples.
 
-    f: samples in raw numbers, surface order; unit: nm per raw number, of which the sign matters. The two samples at
-    either end are not looked at. Where more than one sample in 64 would go, all stay as they are.
+    x: the int16 behind f, NULL where there are none; f: samples in raw numbers, surface order; unit: nm per raw
+    number, of which the sign matters. The two samples at either end are not looked at. Where more than one sample in
+    64 would go, all stay as they are. seconds: room for as many int16; told.lowest and highest are set where x is.
     """
     cdef float greatest
+    cdef int whole = 0
     cdef double limit, off, sign, slope, toward = -1.0 if unit > 0.0 else 1.0
     cdef Py_ssize_t i = 2, j, width, first, last, count = 0, found = 0
     cdef Py_ssize_t[32] firsts
     cdef Py_ssize_t[32] lasts
+    told.lowest = -32768
+    told.highest = 32767
     if n < 32:
         return NO_SPIKES
-    limit = spike_limit(f, n, step, &greatest)
-    if not greatest >= <float>limit:
-        return NO_SPIKES
+    if x != NULL and 64 <= n <= LONGEST and look_at_shorts(x, n, seconds, told):
+        limit = limit_of(<double>told.total, <double>f[0] - f[n - 1], n, step)
+        whole = <int>ceil(limit) if limit < 32767.0 else 32768
+        if told.steepest < whole:
+            return NO_SPIKES
+    else:
+        seconds = NULL
+        limit = spike_limit(f, n, step, &greatest)
+        if not greatest >= <float>limit:
+            return NO_SPIKES
     off = limit / 3.0
     while True:
-        i = next_bend(f, i, n - 2, <float>limit)
+        if seconds != NULL:
+            i = next_bend_of_shorts(x, seconds, i, n - 2, <short>whole)
+        else:
+            i = next_bend(f, i, n - 2, <float>limit)
         if i >= n - 2:
             break
         last = i

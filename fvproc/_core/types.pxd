@@ -31,6 +31,12 @@ cdef enum:
     CONTACT_NOT_FOUND = 1 << 27
     NO_THICKNESS = 1 << 28
 
+cdef extern from *:
+    """
+    #define FVPROC_NM 1e-9
+    """
+    const double NM "FVPROC_NM"
+
 # 1 << 31 does not fit the int of a C enum
 cdef inline unsigned int NOT_FINITE() noexcept nogil:
     return 0x80000000u
@@ -195,3 +201,20 @@ cdef struct ContactFit:
     Py_ssize_t stop
     Py_ssize_t samples
     int status                  # 0 done, else a fatal flag
+
+# One curve on its way. The branches' samples are those of the curve that was surveyed last.
+cdef struct Curve:
+    Branch approach
+    Branch retract
+    ContactFit fit
+    ContactFit contact          # on approach
+    Py_ssize_t fit_count        # samples that the fits look at; 0 where there is none to do
+    Py_ssize_t contact_begin
+    Py_ssize_t contact_count    # 0 where the contact is taken as detected
+    double unit_approach        # nm per raw number
+    double unit_retract
+    double quantum              # nm, a step of the converter
+    double height               # m, of the scanner; NaN where there is none
+    double film_reach           # χ = film_reach·δ^(…), 1/nm^(…); 0 without a film
+    double snap_in              # nm
+    unsigned int flags

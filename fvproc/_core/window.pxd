@@ -2,19 +2,15 @@
 
 from libc.math cimport sqrt
 
-from fvproc._core.lanes cimport LANES, choose, lanes, less, load, larger, splat, store
+from fvproc._core.lanes cimport LANES, choose, lanes, less, load, larger, of_floats, splat, store, sum_of_eight
 from fvproc._core.model cimport Contact, contact_of, root_at, shape_of_root, slope_of_shape
 from fvproc._core.sums cimport first_at_most
 from fvproc._core.types cimport FIT_FAILED, JKR, TOO_FEW_POINTS, Branch, ContactFit, Law
 
 cdef enum:
-    SIDE = 8    # samples side by side; their partial sums are added in a fixed order
-    SUMS = 9
+    SIDE = 8                # samples side by side; their partial sums are added in a fixed order
+    EACH = SIDE // LANES    # registers that hold them
     FILM_STEPS = 60
-
-
-cdef inline double added(const double* a) noexcept nogil:
-    return ((a[0] + a[4]) + (a[1] + a[5])) + ((a[2] + a[6]) + (a[3] + a[7]))
 
 
 cdef inline void fit_window(
@@ -58,66 +54,89 @@ cdef inline void fit_line(
     cdef Py_ssize_t stop = first_at_most(d, <float>bottom, first, branch.end), count = stop - first, padded, i
     cdef double* sd = work
     cdef double* ss = work + count + SIDE
-    cdef double* sy = work + 2 * (count + SIDE)
-    cdef double[72] sums
-    cdef double[9] s
+    cdef double* roots = work + 2 * (count + SIDE)
+    cdef lanes[4] sums_n
+    cdef lanes[4] sums_x
+    cdef lanes[4] sums_y
+    cdef lanes[4] sums_xx
+    cdef lanes[4] sums_xy
+    cdef lanes[4] sums_yy
+    cdef lanes[4] sums_q
+    cdef lanes[4] sums_xq
+    cdef lanes[4] sums_qq
+    cdef double sx, sy, sxx, sxy, syy, sq, sxq, sqq
     cdef double n, slope, intercept, spread, residual, error, at
     cdef lanes x, y, w, q, r, p, zero = splat(0.0), attraction = splat(adhesion)
     cdef Contact contact
-    cdef int j, k
+    cdef int k
     if law.kind == JKR:
         attraction = splat(sqrt(adhesion) if adhesion > 0.0 else 0.0)
     contact_of(law, splat(fit.compliance), attraction, splat(reach), &contact)
     fit.status = 0
     fit.samples = 0
-    for j in range(72):
-        sums[j] = 0.0
+    for k in range(EACH):
+        sums_n[k] = zero
+        sums_x[k] = zero
+        sums_y[k] = zero
+        sums_xx[k] = zero
+        sums_xy[k] = zero
+        sums_yy[k] = zero
+        sums_q[k] = zero
+        sums_xq[k] = zero
+        sums_qq[k] = zero
     padded = (count + SIDE - 1) // SIDE * SIDE
-    for i in range(count):
-        sd[i] = d[first + i]
-        ss[i] = z[first + i] - d[first + i] - reference
+    i = 0
+    while i < padded:   # what lies beyond count is overwritten
+        q = of_floats(d + first + i)
+        store(sd + i, q)
+        store(ss + i, load(z + first + i) - q - reference)
+        i += LANES
     for i in range(count, padded):
         sd[i] = 2.0 * top + 1.0     # out of the window
         ss[i] = 0.0
     for i in range(0, padded, 8):
-        k = 0
-        while k < SIDE:
-            q = load(sd + i + k)
-            x = load(ss + i + k)
+        for k in range(EACH):
+            q = load(sd + i + k * LANES)
+            x = load(ss + i + k * LANES)
             w = choose(less(splat(top), q), zero, splat(1.0))
             p = root_at(law, &contact, larger(q + adhesion, splat(1e-18)))
-            store(sy + i + k, p)
+            store(roots + i + k * LANES, p)
             y = w * shape_of_root(law, &contact, p)
             x = w * x
-            store(sums + k, load(sums + k) + w)
-            store(sums + 8 + k, load(sums + 8 + k) + x)
-            store(sums + 16 + k, load(sums + 16 + k) + y)
-            store(sums + 24 + k, load(sums + 24 + k) + x * x)
-            store(sums + 32 + k, load(sums + 32 + k) + x * y)
-            store(sums + 40 + k, load(sums + 40 + k) + y * y)
             q = w * q
-            store(sums + 48 + k, load(sums + 48 + k) + q)
-            store(sums + 56 + k, load(sums + 56 + k) + x * q)
-            store(sums + 64 + k, load(sums + 64 + k) + q * q)
-            k += LANES
-    for j in range(SUMS):
-        s[j] = added(sums + 8 * j)
-    n = s[0]
+            sums_n[k] = sums_n[k] + w
+            sums_x[k] = sums_x[k] + x
+            sums_y[k] = sums_y[k] + y
+            sums_xx[k] = sums_xx[k] + x * x
+            sums_xy[k] = sums_xy[k] + x * y
+            sums_yy[k] = sums_yy[k] + y * y
+            sums_q[k] = sums_q[k] + q
+            sums_xq[k] = sums_xq[k] + x * q
+            sums_qq[k] = sums_qq[k] + q * q
+    n = sum_of_eight(sums_n)
+    sx = sum_of_eight(sums_x)
+    sy = sum_of_eight(sums_y)
+    sxx = sum_of_eight(sums_xx)
+    sxy = sum_of_eight(sums_xy)
+    syy = sum_of_eight(sums_yy)
+    sq = sum_of_eight(sums_q)
+    sxq = sum_of_eight(sums_xq)
+    sqq = sum_of_eight(sums_qq)
     fit.samples = <Py_ssize_t>n
     if n < 3.0:
         fit.status = TOO_FEW_POINTS
         return
-    spread = s[3] - s[1] * s[1] / n
-    slope = (s[4] - s[1] * s[2] / n) / spread if spread > 0.0 else 0.0
+    spread = sxx - sx * sx / n
+    slope = (sxy - sx * sy / n) / spread if spread > 0.0 else 0.0
     if not slope > 0.0:
         fit.status = FIT_FAILED
         return
-    intercept = (s[2] - slope * s[1]) / n
-    residual = s[5] - s[2] * s[2] / n - slope * (s[4] - s[1] * s[2] / n)
+    intercept = (sy - slope * sx) / n
+    residual = syy - sy * sy / n - slope * (sxy - sx * sy / n)
     if residual < 0.0:
         residual = 0.0
     error = residual / (n - 2.0) if n > 2.0 else 0.0
-    at = s[1] / n + intercept / slope
+    at = sx / n + intercept / slope
     fit.compliance = 1.0 / slope
     fit.compliance_std = sqrt(error / spread) / (slope * slope)
     fit.z0 = reference - intercept / slope
@@ -126,21 +145,19 @@ cdef inline void fit_line(
     fit.adhesion_std = adhesion_std
     fit.offset = 0.0
     fit.tilt = 0.0
-    fit.slope = (s[7] - s[1] * s[6] / n) / spread
+    fit.slope = (sxq - sx * sq / n) / spread
     fit.start = first
     fit.stop = stop
-    for j in range(SIDE):
-        sums[j] = 0.0
+    for k in range(EACH):
+        sums_n[k] = zero
     for i in range(0, padded, 8):
-        k = 0
-        while k < SIDE:
-            p = load(sy + i + k)
-            w = choose(less(splat(top), load(sd + i + k)), zero, splat(1.0))
-            r = shape_of_root(law, &contact, p) - (slope * load(ss + i + k) + intercept)
+        for k in range(EACH):
+            p = load(roots + i + k * LANES)
+            w = choose(less(splat(top), load(sd + i + k * LANES)), zero, splat(1.0))
+            r = shape_of_root(law, &contact, p) - (slope * load(ss + i + k * LANES) + intercept)
             r = r / (slope_of_shape(law, &contact, p) + slope)
-            store(sums + k, load(sums + k) + w * r * r)
-            k += LANES
-    residual = added(sums)
-    spread = s[8] - s[6] * s[6] / n
+            sums_n[k] = sums_n[k] + w * r * r
+    residual = sum_of_eight(sums_n)
+    spread = sqq - sq * sq / n
     fit.rmse = sqrt(residual / n)
     fit.r_squared = 1.0 - residual / spread if spread > 0.0 else 0.0

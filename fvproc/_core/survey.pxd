@@ -1,0 +1,179 @@
+# The survey of one curve: baselines, noise, edges, areas, and the flags that follow; all but the fits.
+
+from libc.math cimport fabs, sqrt
+
+from fvproc._core.baseline cimport first_quiet_block, line_of_blocks, measure_noise, take_line
+from fvproc._core.edges cimport SIGNIFICANT, find_edges, find_steps, smoothed_minimum
+from fvproc._core.energy cimport adhesion_work, lost_work
+from fvproc._core.points cimport samples_of_fit
+from fvproc._core.sums cimport WIDEST_BLOCK, block_means, block_means_of_shorts, first_at_most, subtract_line
+from fvproc._core.types cimport (
+    BASELINE_TILTED, BASELINE_TOO_SHORT, BLUNT_PULL_OFF, BRANCHES_DISAGREE, CONTACT_NOT_LEFT, INVALID_CURVE,
+    MULTIPLE_PULL_OFFS, NM, NO_ADHESION, NO_CONTACT, NO_THICKNESS, NOISE_CORRELATED, SATURATED, SNAP_IN,
+    Branch, Curve, Record, Settings,
+)
+
+cdef enum:
+    FEWEST_VALID = 32       # samples of a branch that can hold a baseline and a contact
+    FEWEST_BASELINE = 8
+
+
+# Samples of a branch in raw numbers, in surface order.
+cdef struct Samples:
+    const short* x      # as they were measured; NULL where they are no int16, or some are left out or mended
+    const float* f
+
+
+cdef inline void survey_branch(
+    Branch* branch, const Branch* other, const Settings* settings, const Samples* samples, double unit,
+    double quantum, bint retract, float* work, double* means
+) noexcept nogil:
+    """Baseline, noise and edges of a branch; other: the branch that lends its line.
+
+    With `ml` the baseline is fitted again over all of the non-contact part: the far part of a sinusoidal ramp covers a
+    short way, and its line, carried on to the contact, errs by several times the noise of a sample.
+    """
+    cdef Py_ssize_t far = branch.axis.far, start = far, first
+    cdef double offset, tilt, noise, doubt
+    cdef float lowest, highest
+    cdef const float* f = samples.f
+    if samples.x != NULL and branch.axis.width <= WIDEST_BLOCK:
+        block_means_of_shorts(samples.x, branch.axis.blocks, branch.axis.width, unit, <int*>work, means)
+    else:
+        block_means(f, branch.axis.blocks, branch.axis.width, unit, work, means)
+    for first in range(8):
+        means[branch.axis.blocks + first] = 0.0
+    first = far * branch.axis.width
+    line_of_blocks(&branch.axis, means, far, settings.baseline_order, &offset, &tilt)
+    subtract_line(
+        f + first, branch.axis.zeta + first, branch.axis.n - first, unit, offset, tilt, branch.d + first,
+        &lowest, &highest
+    )
+    measure_noise(branch, first, settings.baseline_order, quantum)
+    if other != NULL:
+        offset = other.offset + other.tilt * (branch.axis.centre - other.axis.centre)
+        tilt = other.tilt
+    elif settings.maximum_likelihood:
+        start = first_quiet_block(
+            &branch.axis, means, offset, tilt, branch.noise * branch.noise * branch.inflation
+        )
+        line_of_blocks(&branch.axis, means, start, settings.baseline_order, &offset, &tilt)
+    take_line(branch, f, unit, offset, tilt)
+    branch.start = start * branch.axis.width
+    find_edges(branch)
+    if retract:
+        doubt = 0.0
+        if branch.pulled and (other != NULL or not settings.maximum_likelihood):
+            # the far part's line, carried on to here
+            first = branch.end // branch.axis.width
+            first = first if first < branch.axis.blocks else branch.axis.blocks - 1
+            doubt = 4.0 * branch.noise * sqrt(branch.inflation * branch.axis.tolerance[first])
+        # few samples, and correlated ones, tell less noise than there is
+        noise = branch.noise * sqrt(branch.inflation) * (1.0 + 24.0 / (branch.axis.n - far * branch.axis.width))
+        find_steps(branch, noise, doubt, settings.maximum_likelihood and not settings.adhesion_minimum)
+    if branch.start < branch.back:
+        branch.start = branch.back if branch.back < branch.axis.n else branch.axis.n
+    if settings.maximum_likelihood:
+        first = branch.back + 1 if branch.ends else samples_of_fit(branch)
+        if first < branch.start:
+            first = branch.start
+        if first < branch.axis.n - FEWEST_BASELINE:
+            measure_noise(branch, first, settings.baseline_order, quantum)
+
+
+cdef inline unsigned int judge_contact(const Branch* branch) noexcept nogil:
+    """Fatal flags of a branch that holds no measurable contact, or nothing else."""
+    cdef double top, edge = 0.0
+    cdef Py_ssize_t i, far = branch.axis.far * branch.axis.width
+    if not branch.peak > (SIGNIFICANT + 1) * branch.noise:
+        return NO_CONTACT
+    if branch.zero >= branch.axis.n or branch.end >= branch.axis.n:
+        return CONTACT_NOT_LEFT
+    # a drifting baseline may stay above zero for long after contact; a tenth of the peak force is no drift
+    for i in range(far - 8, far):
+        edge += branch.d[i]
+    if edge > 0.8 * branch.peak:
+        return CONTACT_NOT_LEFT
+    # a baseline with a good part of the contact's own slope is contact, not baseline
+    top = branch.tilt + branch.peak / (branch.axis.z[branch.peak_at] - branch.axis.z[branch.zero])
+    if branch.tilt > 0.2 * top:
+        return CONTACT_NOT_LEFT
+    return 0
+
+
+cdef inline double deformation(const Branch* branch, double region) noexcept nogil:
+    """Separation at (1 − region) of the peak force minus separation at the peak, nm.
+
+    Reached on every branch that passes judge_contact: its force falls to zero. Noise may make it negative.
+    """
+    cdef double level = (1.0 - region) * branch.peak, at
+    cdef const double* z = branch.axis.z
+    cdef const float* d = branch.d
+    cdef Py_ssize_t i = first_at_most(d, <float>level, branch.peak_at + 1, branch.axis.n)
+    if i >= branch.axis.n:
+        return 0.0
+    at = z[i] + (level - d[i]) * (z[i - 1] - z[i]) / (d[i - 1] - d[i])
+    return (level - at) - (branch.peak - z[branch.peak_at])
+
+
+cdef inline void survey_curve(
+    Curve* curve, const Settings* settings, const Samples* approach_samples, const Samples* retract_samples,
+    float* work, double* means, Record* record
+) noexcept nogil:
+    """Baselines, edges, areas, heights: all but the fits."""
+    cdef Branch* approach = &curve.approach
+    cdef Branch* retract = &curve.retract
+    cdef double k = settings.spring_constant, noise, top
+    curve.fit_count = 0
+    curve.contact_count = 0
+    if approach.axis.n < FEWEST_VALID or retract.axis.n < FEWEST_VALID:
+        curve.flags |= INVALID_CURVE
+        return
+    if (
+        <Py_ssize_t>(settings.baseline_fraction * approach.axis.n) < FEWEST_BASELINE
+        or <Py_ssize_t>(settings.baseline_fraction * retract.axis.n) < FEWEST_BASELINE
+    ):
+        curve.flags |= BASELINE_TOO_SHORT
+        return
+    survey_branch(approach, NULL, settings, approach_samples, curve.unit_approach, curve.quantum, False, work, means)
+    survey_branch(
+        retract, approach if settings.baseline_of_approach else NULL, settings, retract_samples, curve.unit_retract,
+        curve.quantum, True, work, means
+    )
+    noise = retract.noise
+    top = approach.peak if approach.peak > retract.peak else retract.peak
+    record.baseline_noise = <float>(k * noise * NM)
+    record.peak_force = <float>(k * top * NM)
+    if retract.correlated or approach.correlated:
+        curve.flags |= NOISE_CORRELATED
+    curve.flags |= judge_contact(approach)
+    curve.flags |= judge_contact(retract)
+    if curve.flags & (NO_CONTACT | CONTACT_NOT_LEFT):
+        return
+    if (
+        fabs(retract.tilt) * (retract.axis.z[0] - retract.axis.z[retract.axis.n - 1]) > 0.2 * retract.peak
+        or fabs(approach.tilt) * (approach.axis.z[0] - approach.axis.z[approach.axis.n - 1]) > 0.2 * approach.peak
+    ):
+        curve.flags |= BASELINE_TILTED
+    if fabs(approach.d[0] - retract.d[0]) > 0.1 * top + 6.0 * noise:
+        curve.flags |= BRANCHES_DISAGREE
+    if settings.adhesive and not retract.pulled:
+        curve.flags |= NO_ADHESION
+    if retract.several:
+        curve.flags |= MULTIPLE_PULL_OFFS
+    if retract.jump_width > 0.0:
+        curve.flags |= BLUNT_PULL_OFF
+    record.dissipation = <float>(k * lost_work(approach, retract) * NM * NM)
+    record.adhesion_energy = <float>(k * adhesion_work(retract) * NM * NM)
+    record.height = <float>(curve.height)
+    if curve.height != curve.height:
+        curve.height = (approach.peak - approach.axis.z[approach.peak_at]) * NM
+        record.height = <float>(curve.height)
+    if curve.flags & (SATURATED | NO_THICKNESS):
+        return
+    curve.fit_count = 1
+    curve.contact_count = 1
+    if approach.pulled:
+        curve.flags |= SNAP_IN
+    record.deformation = <float>(deformation(approach, settings.deformation_region) * NM)
+    curve.snap_in = -smoothed_minimum(approach)

@@ -30,6 +30,7 @@ from fvproc.readers.blocks import buffer, read_block
 from fvproc.readers.curves_description import describe, text
 from fvproc.readers.curves_layout import BRANCHES, FORMAT, hyperslabs
 from fvproc.readers.curves_writer import CurvesWriter
+from fvproc.readers.hdf5_chunks import Chunks, chunks_of
 from fvproc.volume import ForceVolume, RawBranch, RawTile, Tile, VendorMap
 
 __all__ = ["CurvesWriter", "description", "name", "open", "read", "sniff", "suffixes", "vendor_maps"]
@@ -66,7 +67,7 @@ def open(path: str) -> ForceVolume:
 
 
 def read(volume: ForceVolume, tile: Tile) -> RawTile:
-    """Read a tile: plain contiguous datasets straight from the file, all others through HDF5."""
+    """Read a tile: plain datasets and gzip chunks straight from the file, all others through HDF5."""
     with _Source(volume) as source:
         approach, retract = (_branch(source, volume, branch, tile) for branch in BRANCHES)
         height = None
@@ -128,13 +129,12 @@ class _Source:
             stored = np.dtype(layout[f"{where} dtype"])
             start = layout[f"{where} offset"] + tile.start * math.prod(rest) * stored.itemsize
             return self._fill(where, read_block(self._volume.path, start, stored, (count, *rest)))
-        nx = self._volume.grid.nx
         with self._errors(where):
-            dataset = self._dataset(where)
-            values = buffer(dataset.dtype.newbyteorder("="), (count, *rest))
-            for rows, columns, part in hyperslabs(tile, nx):
+            source: Chunks | h5py.Dataset = chunks_of(self._volume.path, where) or self._dataset(where)
+            values = buffer(source.dtype.newbyteorder("="), (count, *rest))
+            for rows, columns, part in hyperslabs(tile, self._volume.grid.nx):
                 block = values[part].reshape(rows.stop - rows.start, columns.stop - columns.start, *rest)
-                dataset.read_direct(block, np.s_[rows, columns])
+                source.read_direct(block, (rows, columns))
         return self._fill(where, values)
 
     def whole(self, where: str) -> np.ndarray:

@@ -1,0 +1,94 @@
+"""One thread and two over the same map in files of several layouts: how reading, and a whole run, scale.
+
+    python bench/threads.py [--size 256] [--samples 512] [--rounds 7] [--layout contiguous gzip jpk] [--folder DIR]
+
+`reading` is every tile read and thrown away, the whole run is `fvproc.process(volume, recipe, threads=…)`, both from
+the page cache and in one process. One thread and two take turns, so that whatever else the machine does falls on both
+alike; speed-up is the median of the rounds' own ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import jpk
+
+import fvproc as fv
+from fvproc import readers, schedule, simulate
+
+LAYOUTS = ("contiguous", "gzip", "jpk")
+
+
+def write(path: Path, layout: str, size: int, samples: int) -> None:
+    """Write a map of size × size simulated curves of 916 MPa; gzip and JPK's deflate compress them."""
+    if layout == "jpk":
+        jpk.write(path, size, samples, zipfile.ZIP_DEFLATED)
+        return
+    plain = path if layout == "contiguous" else path.with_suffix(".plain")
+    simulate.write_map(plain, ny=size, nx=size, samples=samples, modulus=916e6, adhesion=4e-9)
+    if layout == "gzip":
+        fv.convert(plain, path, compress=True)
+        plain.unlink()
+
+
+def read(volume: fv.ForceVolume, threads: int) -> None:
+    """Read every tile, as a run does, and keep none."""
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(readers.read_tile, volume, tile) for tile in schedule.cut(volume)]:
+            done.result()
+
+
+def run(volume: fv.ForceVolume, recipe: fv.Recipe, threads: int) -> None:
+    """Read and fit every curve; write nothing."""
+    fv.process(volume, recipe, threads=threads)
+
+
+def seconds(function: Callable[[int], object], threads: int) -> float:
+    start = time.perf_counter()
+    function(threads)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=256, help="pixels along an edge")
+    parser.add_argument("--samples", type=int, default=512, help="per branch")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--layout", nargs="+", choices=LAYOUTS, default=LAYOUTS)
+    parser.add_argument("--method", nargs="+", choices=("ml", "qnm"), default=("ml", "qnm"))
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    arguments = parser.parse_args()
+    print(f"{arguments.size}² curves, 2 × {arguments.samples} samples, median of {arguments.rounds} rounds\n")
+    print("| layout | MB | what | 1 thread s | 2 threads s | curves/s | speed-up |")
+    print("|---" * 7 + "|")
+    for layout in arguments.layout:
+        path = arguments.folder / f"threads-{layout}-{arguments.size}{'.jpk-qi-data' if layout == 'jpk' else '.h5'}"
+        if not path.exists():
+            write(path, layout, arguments.size, arguments.samples)
+        volume = fv.open(path)
+        work: dict[str, Callable[[int], object]] = {"reading": partial(read, volume)}
+        for method in arguments.method:
+            recipe = fv.Recipe.from_dict({"fit": {"method": method}, "tip": {"radius": 1e-8}})
+            work[f"run, {method}"] = partial(run, volume, recipe)
+        for name, function in work.items():
+            function(2)
+            times = [(seconds(function, 1), seconds(function, 2)) for _ in range(arguments.rounds)]
+            one, two = (median(column) for column in zip(*times, strict=True))
+            gain = median(first / second for first, second in times)
+            print(
+                f"| {layout} | {path.stat().st_size / 1e6:.0f} | {name} | {one:.2f} | {two:.2f}"
+                f" | {volume.grid.curves / two:,.0f} | {gain:.2f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

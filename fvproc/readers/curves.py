@@ -146,8 +146,10 @@ class _Source:
                 where, read_block(self._volume.path, layout[f"{where} offset"], layout[f"{where} dtype"], shape)
             )
         with self._errors(where):
-            dataset = self._dataset(where)
-            return self._fill(where, np.asarray(dataset[()], dataset.dtype.newbyteorder("=")))
+            source: Chunks | h5py.Dataset = chunks_of(self._volume.path, where) or self._dataset(where)
+            values = np.empty(source.shape, source.dtype.newbyteorder("="))
+            source.read_direct(values, (slice(0, source.shape[0]),))
+        return self._fill(where, values)
 
     def _fill(self, where: str, values: np.ndarray) -> np.ndarray:
         fill = self._volume.layout.get(f"{where} fill")

@@ -13,8 +13,8 @@ import threading
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
-from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import numpy as np
@@ -62,7 +62,12 @@ class Chunks:
     size: np.ndarray
     skipped: np.ndarray
 
-    def read_direct(self, values: np.ndarray, selection: tuple[slice, ...]) -> None:
+    def read_direct(
+        self,
+        values: np.ndarray,
+        selection: tuple[slice, ...],
+        decoded: dict[tuple[int, ...], np.ndarray] | None = None,
+    ) -> None:
         """Copy a rectangle of the dataset into `values`; as h5py's method of the same name.
 
         Parameters
@@ -71,6 +76,8 @@ class Chunks:
             Of the rectangle's shape; any numeric dtype.
         selection : tuple of slice
             For each of the first axes start and stop, within the dataset; the others are whole.
+        decoded : dict, optional
+            Keeps the chunks for reading other parts of them.
 
         Raises
         ------
@@ -82,7 +89,7 @@ class Chunks:
         whole = (slice(0, length) for length in self.shape[len(selection) :])
         axes = list(zip((*selection, *whole), self.chunk, strict=True))
         touched = [range(part.start // length, -(-part.stop // length)) for part, length in axes]
-        with FileIO(self.path, "rb") as file:
+        with Path(self.path).open("rb") as file:
             for place in itertools.product(*touched):
                 inside, outside = [], []
                 for number, (part, length) in zip(place, axes, strict=True):
@@ -90,10 +97,17 @@ class Chunks:
                     begin, end = max(part.start, first), min(part.stop, first + length)
                     inside.append(slice(begin - first, end - first))
                     outside.append(slice(begin - part.start, end - part.start))
-                chunk = self.fill if self.offset[place] < 0 else self._decoded(file, place)[tuple(inside)]
-                values[tuple(outside)] = chunk
+                if self.offset[place] < 0:
+                    values[tuple(outside)] = self.fill
+                    continue
+                chunk = None if decoded is None else decoded.get(place)
+                if chunk is None:
+                    chunk = self._decoded(file, place)
+                    if decoded is not None:
+                        decoded[place] = chunk
+                values[tuple(outside)] = chunk[tuple(inside)]
 
-    def _decoded(self, file: FileIO, place: tuple[int, ...]) -> np.ndarray:
+    def _decoded(self, file: BinaryIO, place: tuple[int, ...]) -> np.ndarray:
         expected = math.prod(self.chunk) * self.dtype.itemsize
         content = self._stored(file, place)
         skipped = int(self.skipped[place])
@@ -114,15 +128,12 @@ class Chunks:
             octets = _unshuffled(octets, self.dtype.itemsize)
         return octets.view(self.dtype).reshape(self.chunk)
 
-    def _stored(self, file: FileIO, place: tuple[int, ...]) -> bytes:
+    def _stored(self, file: BinaryIO, place: tuple[int, ...]) -> bytes:
         size = int(self.size[place])
         file.seek(int(self.offset[place]))
-        content = file.read(size) or b""
-        while len(content) < size:  # a system may return less than was asked for
-            more = file.read(size - len(content))
-            if not more:
-                self._refuse(place, "lies beyond the end of the file")
-            content += more
+        content = file.read(size)
+        if len(content) < size:
+            self._refuse(place, "lies beyond the end of the file")
         return content
 
     def _refuse(self, place: tuple[int, ...], why: str) -> None:
@@ -188,7 +199,7 @@ def _indexed(path: str, where: str, file_size: int, modified_ns: int) -> Chunks 
         dataset = file[where]
         filters = _pipeline(dataset)
         # with a user block, versions of HDF5 differ in where they count places from
-        if filters is None or file.userblock_size or not _plain(dataset) or not hasattr(dataset.id, "chunk_iter"):
+        if filters is None or file.userblock_size or not plain(dataset) or not hasattr(dataset.id, "chunk_iter"):
             return None
         shape, chunk, dtype = dataset.shape, dataset.chunks, dataset.dtype
         expected = math.prod(chunk) * dtype.itemsize
@@ -235,8 +246,8 @@ def _pipeline(dataset: h5py.Dataset) -> tuple[str, ...] | None:
     return filters if filters in _PIPELINES and widths <= {dataset.dtype.itemsize} else None
 
 
-def _plain(dataset: h5py.Dataset) -> bool:
-    """Tell whether NumPy's type says all of HDF5's: no enumerations, no numbers of 12 bits in 16."""
+def plain(dataset: h5py.Dataset) -> bool:
+    """Tell whether the bytes in the file are NumPy's numbers: not 12 bits of 16, nor an enumeration."""
     if dataset.dtype.kind not in "iuf" or dataset.dtype.itemsize > 8:
         return False
     return bool(dataset.id.get_type() == h5py.h5t.py_create(np.dtype(dataset.dtype.str)))

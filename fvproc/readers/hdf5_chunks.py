@@ -83,14 +83,11 @@ class Chunks:
         ------
         FileFormatError
             If a chunk is damaged, cut off, or longer than it may be.
-        OSError
-            If the file system fails.
         """
         whole = (slice(0, length) for length in self.shape[len(selection) :])
         axes = list(zip((*selection, *whole), self.chunk, strict=True))
-        touched = [range(part.start // length, -(-part.stop // length)) for part, length in axes]
         with Path(self.path).open("rb") as file:
-            for place in itertools.product(*touched):
+            for place in itertools.product(*(range(part.start // n, -(-part.stop // n)) for part, n in axes)):
                 inside, outside = [], []
                 for number, (part, length) in zip(place, axes, strict=True):
                     first = number * length

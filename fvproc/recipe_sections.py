@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from fvproc.errors import RecipeError
 from fvproc.models import MODELS
 from fvproc.recipe_settings import check, in_range, option, parse_quantity
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SHAPES = ("sphere", "cone", "punch")
 
@@ -207,6 +208,8 @@ class Film:
         """
         if not isinstance(self.thickness, str):
             return None
+        import numpy as np
+
         try:
             values = np.load(self.thickness, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:

@@ -128,15 +128,27 @@ def test_what_is_not_gzip_of_plain_numbers_is_left_to_hdf5(tmp_path, options):
     assert chunks_of(str(tmp_path / "other.h5"), "numbers") is None
 
 
-def test_numbers_of_twelve_bits_are_left_to_hdf5(tmp_path):
+@pytest.mark.parametrize("chunk", [None, (1, 4, 8)])
+def test_numbers_of_twelve_bits_are_left_to_hdf5(tmp_path, chunk):
+    """Four bits of each number in the file belong to nobody, and are not zero."""
+    path = write_with_h5py(tmp_path / "twelve.h5")
     kind = h5py.h5t.STD_I16LE.copy()
     kind.set_precision(12)
     kind.set_offset(4)
-    with h5py.File(tmp_path / "twelve.h5", "w") as file:
-        settings_ = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        settings_.set_chunk((8,))
-        h5py.h5d.create(file.id, b"numbers", kind, h5py.h5s.create_simple((8,)), settings_)
-    assert chunks_of(str(tmp_path / "twelve.h5"), "numbers") is None
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    if chunk:
+        layout.set_chunk(chunk)
+    with h5py.File(path, "r+") as file:
+        numbers = file["approach/deflection"][...]
+        attributes = dict(file["approach/deflection"].attrs)
+        del file["approach/deflection"]
+        space = h5py.h5s.create_simple(numbers.shape)
+        made = h5py.h5d.create(file["approach"].id, b"deflection", kind, space, layout)
+        made.write(h5py.h5s.ALL, h5py.h5s.ALL, numbers)
+        file["approach/deflection"].attrs.update(attributes)
+    assert chunks_of(str(path), "approach/deflection") is None
+    raw = readers.read_tile(readers.open_volume(path), Tile(0, 12))
+    assert np.array_equal(raw.approach.deflection, numbers.reshape(12, -1))
 
 
 def test_a_file_with_a_user_block_is_left_to_hdf5(tmp_path):

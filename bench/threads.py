@@ -5,7 +5,8 @@
 `reading` is every tile read and thrown away, the whole run is `fvproc.process(volume, recipe, threads=…)`, both from
 the page cache and in one process. One thread and two take turns, so that whatever else the machine does falls on both
 alike; speed-up is the median of the rounds' own ratios. On Linux, rounds in which others took more than `--others` of
-the processors' time do not count and are repeated, for `--patience` seconds for each row; the table tells how many counted.
+the processors' time do not count and are repeated, for `--patience` seconds for each row; where none was left alone,
+all are taken and the row says so.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def run(volume: fv.ForceVolume, recipe: fv.Recipe, threads: int) -> None:
 
 
 def busy() -> float:
-    """Return the seconds that the processors have worked for anybody since the machine started; 0 where nobody tells."""
+    """Return the seconds that the processors have worked, for anybody, since some time; 0 where nobody tells."""
     try:
         fields = [int(text) for text in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
     except OSError:
@@ -71,8 +72,10 @@ def seconds(function: Callable[[int], object], threads: int) -> tuple[float, flo
     return wall, max(others, 0.0) / (wall * (os.cpu_count() or 1))
 
 
-def measured(function: Callable[[int], object], rounds: int, most: float, patience: float) -> list[tuple[float, float]]:
-    """Return (seconds on one thread, on two) of rounds that others left alone; of all, where there is no such round."""
+def measured(
+    function: Callable[[int], object], rounds: int, most: float, patience: float
+) -> tuple[list[tuple[float, float]], str]:
+    """Return (seconds on one thread, on two) of rounds that others left alone, or else of all; and how many of which."""
     kept, every = [], []
     end = time.monotonic() + patience
     while len(kept) < rounds and (len(every) < rounds or time.monotonic() < end):
@@ -80,7 +83,7 @@ def measured(function: Callable[[int], object], rounds: int, most: float, patien
         every.append((one, two))
         if max(others, others_too) <= most:
             kept.append((one, two))
-    return kept or every
+    return (kept, f"{len(kept)}") if kept else (every, f"{len(every)}, all disturbed")
 
 
 def main() -> None:
@@ -108,12 +111,12 @@ def main() -> None:
             work[f"run, {method}"] = partial(run, volume, recipe)
         for name, function in work.items():
             function(2)
-            times = measured(function, arguments.rounds, arguments.others, arguments.patience)
+            times, rounds = measured(function, arguments.rounds, arguments.others, arguments.patience)
             one, two = (median(column) for column in zip(*times, strict=True))
             gain = median(first / second for first, second in times)
             print(
                 f"| {layout} | {path.stat().st_size / 1e6:.0f} | {name} | {one:.2f} | {two:.2f}"
-                f" | {volume.grid.curves / two:,.0f} | {gain:.2f} | {len(times)} |",
+                f" | {volume.grid.curves / two:,.0f} | {gain:.2f} | {rounds} |",
                 flush=True,
             )
 

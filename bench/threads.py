@@ -75,7 +75,7 @@ def seconds(function: Callable[[int], object], threads: int) -> tuple[float, flo
 def measured(
     function: Callable[[int], object], rounds: int, most: float, patience: float
 ) -> tuple[list[tuple[float, float]], str]:
-    """Return (seconds on one thread, on two) of rounds that others left alone, or else of all; and how many of which."""
+    """Return (seconds on one thread, on two) of rounds that others left alone, else of all; and how many of which."""
     kept, every = [], []
     end = time.monotonic() + patience
     while len(kept) < rounds and (len(every) < rounds or time.monotonic() < end):

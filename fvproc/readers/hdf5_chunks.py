@@ -13,13 +13,14 @@ import threading
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 import h5py
 import numpy as np
 
 from fvproc.errors import FileFormatError
+from fvproc.readers.blocks import buffer
 
 LARGEST = 1 << 28  # bytes of a chunk, decompressed
 _COUNT = 1 << 20  # chunks of a dataset whose places are kept; 20 bytes each
@@ -104,34 +105,32 @@ class Chunks:
                         decoded[place] = chunk
                 values[tuple(outside)] = chunk[tuple(inside)]
 
-    def _decoded(self, file: BinaryIO, place: tuple[int, ...]) -> np.ndarray:
+    def _decoded(self, file: BufferedReader, place: tuple[int, ...]) -> np.ndarray:
         expected = math.prod(self.chunk) * self.dtype.itemsize
-        content = self._stored(file, place)
+        octets = self._stored(file, place)
         skipped = int(self.skipped[place])
         filters = [name for number, name in enumerate(self.filters) if not skipped >> number & 1]
         if _GZIP in filters:
             # not more than the chunk holds, whatever the file claims; the checksum is verified on the way
             stream = zlib.decompressobj()
             try:
-                content = stream.decompress(content, expected + 1)
+                octets = np.frombuffer(stream.decompress(octets.data, expected + 1), np.uint8)
             except zlib.error as error:
                 self._refuse(place, f"cannot be decompressed ({error})")
             if not stream.eof:
                 self._refuse(place, "ends early, or holds more than a chunk")
-        if len(content) != expected:
-            self._refuse(place, f"holds {len(content)} bytes in place of {expected}")
-        octets = np.frombuffer(content, np.uint8)
+        if len(octets) != expected:
+            self._refuse(place, f"holds {len(octets)} bytes in place of {expected}")
         if _SHUFFLE in filters:
             octets = _unshuffled(octets, self.dtype.itemsize)
         return octets.view(self.dtype).reshape(self.chunk)
 
-    def _stored(self, file: BinaryIO, place: tuple[int, ...]) -> bytes:
-        size = int(self.size[place])
+    def _stored(self, file: BufferedReader, place: tuple[int, ...]) -> np.ndarray:
+        octets = buffer(np.uint8, (int(self.size[place]),))
         file.seek(int(self.offset[place]))
-        content = file.read(size)
-        if len(content) < size:
+        if file.readinto(octets.data) < len(octets):
             self._refuse(place, "lies beyond the end of the file")
-        return content
+        return octets
 
     def _refuse(self, place: tuple[int, ...], why: str) -> None:
         corner = tuple(number * length for number, length in zip(place, self.chunk, strict=True))
@@ -141,15 +140,16 @@ class Chunks:
 
 
 def _unshuffled(octets: np.ndarray, width: int) -> np.ndarray:
-    """Undo HDF5's shuffle: first bytes of all numbers, second bytes of all numbers, …"""
+    """Undo HDF5's shuffle, first bytes of all numbers, second bytes …: five times as fast as a transposed copy."""
+    if width == 1:
+        return octets
     planes = octets.reshape(width, -1)
-    if width not in (2, 4, 8):
-        return np.ascontiguousarray(planes.T).reshape(-1)
-    # five times as fast as a transposed copy
     word = np.dtype(f"<u{width}")
-    numbers = planes[0].astype(word)
+    numbers, plane = (buffer(word, planes[0].shape) for _ in range(2))
+    numbers[:] = planes[0]
     for number in range(1, width):
-        numbers |= planes[number].astype(word) << word.type(8 * number)
+        np.left_shift(planes[number], word.type(8 * number), out=plane, dtype=word)
+        numbers |= plane
     return numbers.view(np.uint8)
 
 

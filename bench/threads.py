@@ -1,23 +1,25 @@
-"""One thread and two over the same map in files of several layouts: how reading, and a whole run, scale.
+"""One thread and two over the same map in files of several layouts: how reading, fitting and a whole run scale.
 
     python bench/threads.py [--size 256] [--samples 512] [--rounds 7] [--layout contiguous gzip jpk] [--folder DIR]
 
-`reading` is every tile read and thrown away, the whole run is `fvproc.process(volume, recipe, threads=…)`, both from
-the page cache and in one process. One thread and two take turns, so that whatever else the machine does falls on both
-alike; speed-up is the median of the rounds' own ratios. On Linux, rounds in which others took more than `--others` of
-the processors' time do not count and are repeated, for `--patience` seconds for each row; where none was left alone,
-all are taken and the row says so.
+From the page cache, in one process: `read` is every tile read and thrown away, `read and fit` each tile through
+`engine.run_tile`, `whole run` is `fvproc.process(volume, recipe, threads=…)`. One thread and two take turns, so that
+whatever else the machine does falls on both alike; speed-up is the median of the rounds' own ratios.
+
+Where others use the processors too, that says little. So Linux is asked how long each thread ran, and how long it was
+ready and had to wait for a processor; the rest of its time it waited for the other thread: *held up*. From the two
+follows the speed-up on processors that nobody else uses, 2·(run, 1 thread)/(run + held up, 2 threads).
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import math
 import tempfile
+import threading
 import time
 import zipfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -25,7 +27,7 @@ from statistics import median
 import jpk
 
 import fvproc as fv
-from fvproc import readers, schedule, simulate
+from fvproc import engine, readers, schedule, simulate
 
 LAYOUTS = ("contiguous", "gzip", "jpk")
 
@@ -42,48 +44,47 @@ def write(path: Path, layout: str, size: int, samples: int) -> None:
         plain.unlink()
 
 
-def read(volume: fv.ForceVolume, threads: int) -> None:
-    """Read every tile, as a run does, and keep none."""
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(readers.read_tile, volume, tile) for tile in schedule.cut(volume)]:
-            done.result()
-
-
-def run(volume: fv.ForceVolume, recipe: fv.Recipe, threads: int) -> None:
-    """Read and fit every curve; write nothing."""
+def run(volume: fv.ForceVolume, recipe: fv.Recipe, threads: int) -> tuple[float, float, float]:
+    """Read and fit every curve; return wall seconds."""
+    start = time.perf_counter()
     fv.process(volume, recipe, threads=threads)
+    return time.perf_counter() - start, math.nan, math.nan
 
 
-def busy() -> float:
-    """Return the seconds that the processors have worked, for anybody, since some time; 0 where nobody tells."""
+def tiles(volume: fv.ForceVolume, work: Callable[[fv.Tile], object], threads: int) -> tuple[float, float, float]:
+    """Do something with every tile; return wall seconds, and those that all threads ran, and were held up."""
+    todo = iter(schedule.cut(volume))
+    lock = threading.Lock()
+    times = []
+
+    def loop() -> None:
+        before, start = scheduled(), time.perf_counter()
+        while True:
+            with lock:
+                tile = next(todo, None)
+            if tile is None:
+                break
+            work(tile)
+        ran, ready = (late - early for early, late in zip(before, scheduled(), strict=True))
+        times.append((ran, max(time.perf_counter() - start - ran - ready, 0.0)))
+
+    start = time.perf_counter()
+    workers = [threading.Thread(target=loop) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    ran, held_up = (sum(column) for column in zip(*times, strict=True))
+    return time.perf_counter() - start, ran, held_up
+
+
+def scheduled() -> tuple[float, float]:
+    """Return the seconds that this thread ran, and waited for a processor; NaN where the system does not tell."""
     try:
-        fields = [int(text) for text in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+        ran, ready, _ = Path("/proc/thread-self/schedstat").read_text().split()
     except OSError:
-        return 0.0
-    return (sum(fields[:8]) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
-
-
-def seconds(function: Callable[[int], object], threads: int) -> tuple[float, float]:
-    """Return wall seconds of a call, and the part of the machine that others took meanwhile."""
-    all_before, own_before, start = busy(), time.process_time(), time.perf_counter()
-    function(threads)
-    wall = time.perf_counter() - start
-    others = busy() - all_before - (time.process_time() - own_before)
-    return wall, max(others, 0.0) / (wall * (os.cpu_count() or 1))
-
-
-def measured(
-    function: Callable[[int], object], rounds: int, most: float, patience: float
-) -> tuple[list[tuple[float, float]], str]:
-    """Return (seconds on one thread, on two) of rounds that others left alone, else of all; and how many of which."""
-    kept, every = [], []
-    end = time.monotonic() + patience
-    while len(kept) < rounds and (len(every) < rounds or time.monotonic() < end):
-        (one, others), (two, others_too) = (seconds(function, threads) for threads in (1, 2))
-        every.append((one, two))
-        if max(others, others_too) <= most:
-            kept.append((one, two))
-    return (kept, f"{len(kept)}") if kept else (every, f"{len(every)}, all disturbed")
+        return math.nan, math.nan
+    return int(ran) / 1e9, int(ready) / 1e9
 
 
 def main() -> None:
@@ -93,30 +94,33 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--layout", nargs="+", choices=LAYOUTS, default=LAYOUTS)
     parser.add_argument("--method", nargs="+", choices=("ml", "qnm"), default=("ml", "qnm"))
-    parser.add_argument("--others", type=float, default=0.1)
-    parser.add_argument("--patience", type=float, default=60.0)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     arguments = parser.parse_args()
     print(f"{arguments.size}² curves, 2 × {arguments.samples} samples, median of {arguments.rounds} rounds\n")
-    print("| layout | MB | what | 1 thread s | 2 threads s | curves/s | speed-up | rounds |")
-    print("|---" * 8 + "|")
+    columns = "layout, MB, what, 1 thread s, 2 threads s, curves/s, speed-up, held up, speed-up on free processors"
+    print("| " + columns.replace(", ", " | ") + " |")
+    print("|---" * 9 + "|")
     for layout in arguments.layout:
         path = arguments.folder / f"threads-{layout}-{arguments.size}{'.jpk-qi-data' if layout == 'jpk' else '.h5'}"
         if not path.exists():
             write(path, layout, arguments.size, arguments.samples)
         volume = fv.open(path)
-        work: dict[str, Callable[[int], object]] = {"reading": partial(read, volume)}
+        work = {"read": partial(tiles, volume, partial(readers.read_tile, volume))}
         for method in arguments.method:
-            recipe = fv.Recipe.from_dict({"fit": {"method": method}, "tip": {"radius": 1e-8}})
-            work[f"run, {method}"] = partial(run, volume, recipe)
+            recipe = fv.Recipe.from_dict({"fit": {"method": method}, "tip": {"radius": 1e-8}}).completed(volume)
+            work[f"read and fit: {method}"] = partial(tiles, volume, partial(engine.run_tile, volume, recipe))
+            work[f"whole run: {method}"] = partial(run, volume, recipe)
         for name, function in work.items():
             function(2)
-            times, rounds = measured(function, arguments.rounds, arguments.others, arguments.patience)
-            one, two = (median(column) for column in zip(*times, strict=True))
-            gain = median(first / second for first, second in times)
+            rounds = [(function(1), function(2)) for _ in range(arguments.rounds)]
+            one, two = (median(pair[number][0] for pair in rounds) for number in (0, 1))
+            gain = median(first[0] / second[0] for first, second in rounds)
+            held_up = median(second[2] / (second[1] + second[2]) for _, second in rounds)
+            free = median(2 * first[1] / (second[1] + second[2]) for first, second in rounds)
             print(
                 f"| {layout} | {path.stat().st_size / 1e6:.0f} | {name} | {one:.2f} | {two:.2f}"
-                f" | {volume.grid.curves / two:,.0f} | {gain:.2f} | {rounds} |",
+                f" | {volume.grid.curves / two:,.0f} | {gain:.2f} | "
+                + ("– | – |" if math.isnan(free) else f"{held_up:.1%} | {free:.2f} |"),
                 flush=True,
             )
 

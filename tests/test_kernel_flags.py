@@ -187,7 +187,7 @@ RAISED_BY = {
 RAISED_IN = {
     Flag.NOT_COMPUTED: test_domain.test_maps_start_as_not_computed_and_are_filled_by_tiles,
     Flag.READ_ERROR: test_schedule.test_a_tile_that_cannot_be_read_is_flagged_and_the_rest_goes_on,
-    Flag.WORKER_LOST: test_schedule.test_a_tile_that_killed_its_workers_is_flagged,
+    Flag.WORKER_LOST: test_schedule.test_a_tile_that_kills_its_workers_is_flagged_and_no_more_than_that,
 }
 
 

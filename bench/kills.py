@@ -84,7 +84,7 @@ class Bench:
         self.clean()
         self.cluster.start()
         client = Client(self.cluster, self.command)
-        time.sleep(random.uniform(0.05, 0.95) * self.wall)
+        time.sleep(random.uniform(0.05, 0.9) * self.wall)
         disturb(client)
         ended = client.wait()
         tally.runs += 1
@@ -103,7 +103,7 @@ class Bench:
             tally.resumed += ended.status == 0
             if ended.status:
                 print(f"the second run failed: {ended.said}", file=sys.stderr)
-            held = np.zeros(len(np.ravel(fv.open(self.map).grid.shape)) and fv.open(self.map).grid.curves, bool)
+            held = np.zeros(fv.open(self.map).grid.curves, bool)
             for start, stop in kept:
                 held[start:stop] = True
             if self.output.exists() and not ended.tiles and not ended.before:
@@ -222,7 +222,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="of each kind")
     parser.add_argument("--kinds", nargs="+", default=[*KINDS, "poison"], choices=[*KINDS, "poison"])
     parser.add_argument("--size", type=int, default=200, help="pixels along an edge")
-    parser.add_argument("--tile-bytes", type=int, default=16_000)
+    parser.add_argument("--tile-bytes", type=int, default=64_000)
     parser.add_argument("--late", type=float, default=5.0, help="seconds after which a tile is late, where one is")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path)

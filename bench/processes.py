@@ -15,6 +15,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -199,7 +200,7 @@ class Client:
             elif words[1] in ("tile", "failed"):
                 (tiles if words[1] == "tile" else failed).append(pair)
         moments.append(ended)
-        standstill = max(later - earlier for earlier, later in zip(moments, moments[1:], strict=False))
+        standstill = max(later - earlier for earlier, later in pairwise(moments))
         return Ended(status, said, ended - self.began, before, tiles, failed, standstill)
 
 

@@ -286,7 +286,7 @@ def test_preflight_refuses_workers_with_another_kernel_or_another_file(sei_file,
         ((engine.KERNEL_VERSION, volume.file_size, volume.modified_ns + 10**10), r"\+10\.0 s away"),
         ("fvproc cannot be imported there (no module)", "cannot be imported there"),
     ):
-        monkeypatch.setattr(client, "run", lambda function, report=report: {"tcp://worker:1": report})
+        monkeypatch.setattr(client, "run", lambda function, report=report, **_: {"tcp://worker:1": report})
         with pytest.raises(FvprocError, match=f"tcp://worker:1.*{words}"):
             fv.process(volume, client=client)
 

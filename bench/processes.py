@@ -174,16 +174,19 @@ class Client:
             stdout=subprocess.DEVNULL,
             stderr=self.log,
             cwd=cluster.folder,
-            env={**cluster.environment, "BENCH_NOTES": str(self.notes)},
+            env={**cluster.environment, "BENCH_NOTES": str(self.notes), "PYTHONFAULTHANDLER": "1"},
         )
 
-    def wait(self, seconds: float = 180.0) -> Ended:
+    def wait(self, seconds: float = 80.0) -> Ended:
         """Wait for the end; a process that takes longer is killed and counts as status -9."""
         try:
             status = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            end(self.process)
+            self.process.send_signal(signal.SIGABRT)  # faulthandler then tells where it hangs
+            self.process.wait()
             status = -signal.SIGKILL
+            self.log.seek(0)
+            print(self.log.read().decode(errors="replace"), file=sys.stderr)
         ended = time.time()
         self.log.seek(0)
         said = self.log.read().decode(errors="replace")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -119,7 +119,8 @@ class ClusterCrew:
         if not batch:
             time.sleep(_POLL)
         results: list[Landed] = []
-        for step in [*(partial(self._taken, *pair) for pair in batch), self._watch]:
+        steps: list[Callable[[], list[Landed]]] = [partial(self._taken, *pair) for pair in batch]
+        for step in [*steps, self._watch]:
             try:
                 results += step()
             except FvprocError as error:
@@ -161,20 +162,25 @@ class ClusterCrew:
 
     def _pack(self, number: int, errand: Errand) -> None:
         """Have an errand held by the cluster, as a task of its own, so that a lost worker does not lose it."""
-        parcel = self._client.submit(_deliver, errand, pure=False, retries=3, **_elsewhere(self._answering()))
+        parcel = self._client.submit(_deliver, errand, pure=False, retries=3, **self._where())
         self._errands[number] = errand, parcel
 
     def _submit(self, number: int, tile: Tile, twins: list[str], others: Sequence[str] = ()) -> None:
         self._require_scheduler()
         errand, parcel = self._errands[number]
         step = base_curves(errand.volume, min(self._tile_bytes or TILE_BYTES, TILE_BYTES))
-        where = _elsewhere(others or (self._answering() if self._vigil.silent else ()))
+        where = self._where(others)
         future = self._client.submit(
             task, parcel, tile.start, tile.stop, step, engine.KERNEL_VERSION, pure=False, retries=1, **where
         )
         twins.append(future.key)
         self._flying[future.key] = _Flight(number, tile, future, time.monotonic(), self._late, twins)
         self._landed.add(future)
+
+    def _where(self, others: Sequence[str] = ()) -> dict[str, Any]:
+        """Return where a task may go: anywhere unless some workers are silent, or `others` are better."""
+        workers = list(others) or (self._answering() if self._vigil.silent else [])
+        return {"workers": workers, "allow_other_workers": True} if workers else {}
 
     def _judged(self, flight: _Flight, future: Any, result: Any) -> list[Landed]:
         """Judge by the result, not by the future's status: a result may arrive while that says 'lost'."""
@@ -251,8 +257,8 @@ class ClusterCrew:
         alive = {worker: self._vigil.alive(worker) for workers in held.values() for worker in workers}
         stuck: set[int] = set()
         for number, (errand, parcel) in list(self._errands.items()):
-            if any(alive[worker] is False for worker in held[parcel.key]):
-                # whoever fetches the errand from there waits as well
+            if not held[parcel.key] or any(alive[worker] is False for worker in held[parcel.key]):
+                # whoever fetches the errand from there waits as well; or it waits itself for workers that are gone
                 stuck.add(number)
                 if self._answering():
                     self._pack(number, errand)
@@ -262,15 +268,12 @@ class ClusterCrew:
                 continue  # known within seconds
             others = [worker for worker in self._answering() if worker not in workers]
             silent = flight.number in stuck or any(alive[worker] is False for worker in workers)
-            # one that answers may sit in a read that never ends: the second time its tile gets a twin as well
-            if others and (silent or (flight.looked and workers)):
+            # one that answers may sit in a read that never ends, and a task that was meant for workers that are all
+            # gone is not given to those that come (distributed 2026.8): the second time its tile gets a twin as well
+            if others and (silent or flight.looked):
                 self._submit(flight.number, flight.tile, flight.twins, others)
             elif not silent:
                 flight.looked, flight.patience, flight.since = True, 2 * flight.patience, time.monotonic()
-
-
-def _elsewhere(others: Sequence[str]) -> dict[str, Any]:
-    return {"workers": list(others), "allow_other_workers": True} if others else {}
 
 
 def _fate(volume: ForceVolume, tile: Tile, future: Any, result: Any) -> Outcome:

@@ -214,15 +214,25 @@ OTHER_KERNEL = "import fvproc.engine\nfvproc.engine.KERNEL_VERSION = '0'\n"
 NO_FVPROC = "import sys\nsys.modules['fvproc'] = None\n"
 
 
-@pytest.mark.parametrize(
-    ("shim", "words"),
-    [(OTHER_KERNEL, "its fvproc has kernel version 0"), (NO_FVPROC, "fvproc cannot be imported there")],
-    ids=["kernel", "no fvproc"],
-)
-def test_a_strange_worker_is_refused_before_work_starts_and_when_it_joins(sei_file, hosts, monkeypatch, shim, words):
-    monkeypatch.setattr(cluster, "_COUNT", 0.05)
+@pytest.fixture(params=["kernel", "no fvproc"])
+def strange(request, hosts):
+    """A scheduler, the environment of a worker that computes other numbers or none, and why it is refused."""
     hosts.scheduler()
-    environment = hosts.shim(shim)
+    if request.param == "kernel":
+        return hosts.shim(OTHER_KERNEL), "worker tcp://127.*: its fvproc has kernel version 0"
+    return hosts.shim(NO_FVPROC), "worker tcp://127.*: fvproc cannot be imported there"
+
+
+def test_a_strange_worker_is_refused_before_work_starts(sei_file, hosts, strange):
+    environment, words = strange
+    hosts.worker(**environment)
+    with pytest.raises(FvprocError, match=words):
+        run(sei_file, hosts)
+
+
+def test_a_strange_worker_is_refused_when_it_joins(sei_file, hosts, strange, monkeypatch):
+    monkeypatch.setattr(cluster, "_COUNT", 0.05)
+    environment, words = strange
     hosts.worker()
     with schedule.connect(scheduler_file=str(hosts.file)) as client:
 
@@ -232,11 +242,9 @@ def test_a_strange_worker_is_refused_before_work_starts_and_when_it_joins(sei_fi
             time.sleep(0.2)
 
         at = At(tile10=join)
-        with pytest.raises(FvprocError, match=f"worker tcp://127.*{words}"):
+        with pytest.raises(FvprocError, match=words):
             fv.process(sei_file, client=client, tile_bytes=TILE_BYTES, progress=at)
         assert at.tiles >= 10
-    with pytest.raises(FvprocError, match=f"worker tcp://127.*{words}"):
-        run(sei_file, hosts)
 
 
 # ---- who may come in

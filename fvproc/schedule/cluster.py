@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -33,13 +34,17 @@ _POLL = 0.01
 
 @dataclass(slots=True)
 class _Flight:
-    """A task in flight; `twins` are the keys of all tasks of the same tile, the latest last."""
+    """A task in flight.
+
+    `parcel` is the key of the errand it needs; `twins` are the keys of all tasks of the same tile, the latest last.
+    """
 
     number: int
     tile: Tile
     future: Any
     since: float
     patience: float
+    parcel: str
     twins: list[str]
     looked: bool = False
 
@@ -75,7 +80,9 @@ class ClusterCrew:
         self._client, self._tile_bytes = client, tile_bytes
         self._patience = patience or vigil.setting("patience", vigil.PATIENCE)
         self._late, self._answer = vigil.setting("late", vigil.LATE), vigil.setting("answer", vigil.ANSWER)
-        preflight.check(first, client, self._patience, self._answer)
+        self._first = first
+        self._known = preflight.check(first, client, self._patience, self._answer)
+        self._newcomers: list[vigil.Question] = []
         self.workers = 1
         self._vigil = vigil.Vigil(client, self._answer)
         self._present: list[str] = []
@@ -174,7 +181,7 @@ class ClusterCrew:
             task, parcel, tile.start, tile.stop, step, engine.KERNEL_VERSION, pure=False, retries=1, **where
         )
         twins.append(future.key)
-        self._flying[future.key] = _Flight(number, tile, future, time.monotonic(), self._late, twins)
+        self._flying[future.key] = _Flight(number, tile, future, time.monotonic(), self._late, parcel.key, twins)
         self._landed.add(future)
 
     def _where(self, others: Sequence[str] = ()) -> dict[str, Any]:
@@ -212,6 +219,7 @@ class ClusterCrew:
 
     def _watch(self) -> list[Landed]:
         self._require_scheduler()
+        self._meet_newcomers()
         now = time.monotonic()
         if now - self._counted > _COUNT:
             self._count()
@@ -238,6 +246,9 @@ class ClusterCrew:
         threads = vigil.ask(self._client.nthreads, self._answer, "the scheduler")
         self._counted = time.monotonic()
         self._present = list(threads)
+        if new := sorted(set(threads) - self._known):
+            self._known.update(new)
+            self._newcomers.append(preflight.introduction(self._first, self._client, new))
         self._vigil.review(threads)
         self.workers = max(1, sum(threads[worker] for worker in self._answering()))
         if self._answering():
@@ -247,6 +258,15 @@ class ClusterCrew:
             state = f"no worker that answers (silent: {silent})" if silent else "no worker"
             raise FvprocError(f"the cluster has had {state} for {self._patience:g} s; start some and run again")
 
+    def _meet_newcomers(self) -> None:
+        """Refuse workers that joined and are not fit for the work, as the preflight does."""
+        for question in list(self._newcomers):
+            with suppress(queue.Empty):
+                seen, error = question.answer(0.0)
+                self._newcomers.remove(question)
+                if error is None:  # else they are gone, or the scheduler is, which shows elsewhere
+                    preflight.agree_all(seen, self._first)
+
     def _answering(self) -> list[str]:
         return [worker for worker in self._present if worker not in self._vigil.silent]
 
@@ -254,23 +274,27 @@ class ClusterCrew:
         """Ask the workers that hold late tiles, or what these need, for a sign of life; twins for the silent ones'."""
         parcels = [parcel for _, parcel in self._errands.values()]
         held = vigil.holders(self._client, [*(flight.future for flight in late), *parcels], self._answer)
-        alive = {worker: self._vigil.alive(worker) for workers in held.values() for worker in workers}
-        stuck: set[int] = set()
+        alive = {
+            worker: self._vigil.alive(worker) for worker in {each for workers in held.values() for each in workers}
+        }
         for number, (errand, parcel) in list(self._errands.items()):
-            if not held[parcel.key] or any(alive[worker] is False for worker in held[parcel.key]):
-                # whoever fetches the errand from there waits as well; or it waits itself for workers that are gone
-                stuck.add(number)
-                if self._answering():
-                    self._pack(number, errand)
+            at = held[parcel.key]
+            # whoever fetches the errand from a silent one waits as well; or it waits itself for workers that are gone
+            if self._answering() and (not at or any(alive[worker] is False for worker in at)):
+                self._pack(number, errand)
         for flight in late:
+            if flight.number not in self._errands:
+                continue
             workers = held[flight.future.key]
             if any(alive[worker] is None for worker in workers):
                 continue  # known within seconds
-            others = [worker for worker in self._answering() if worker not in workers]
-            silent = flight.number in stuck or any(alive[worker] is False for worker in workers)
+            silent = any(alive[worker] is False for worker in workers)
+            # what waits for an errand that was packed anew may be computed where it waits
+            waits = flight.parcel != self._errands[flight.number][1].key
+            others = [worker for worker in self._answering() if waits or worker not in workers]
             # one that answers may sit in a read that never ends, and a task that was meant for workers that are all
             # gone is not given to those that come (distributed 2026.8): the second time its tile gets a twin as well
-            if others and (silent or flight.looked):
+            if others and (silent or waits or flight.looked):
                 self._submit(flight.number, flight.tile, flight.twins, others)
             elif not silent:
                 flight.looked, flight.patience, flight.since = True, 2 * flight.patience, time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fvproc import engine
@@ -15,7 +15,7 @@ from fvproc.volume import ForceVolume
 _TIME_TOLERANCE_NS = 2_000_000_000
 
 
-def check(volume: ForceVolume, client: Any, patience: float, answer: float = vigil.ANSWER) -> None:
+def check(volume: ForceVolume, client: Any, patience: float, answer: float = vigil.ANSWER) -> set[str]:
     """Check scheduler and workers before work starts.
 
     Without this a module that is missing on the workers only leaves the tasks pending for ever.
@@ -31,13 +31,17 @@ def check(volume: ForceVolume, client: Any, patience: float, answer: float = vig
     answer : float
         Seconds that a part of it may take to answer.
 
+    Returns
+    -------
+    set of str
+        Addresses of the workers that are fit for the work.
+
     Raises
     ------
     FvprocError
         If there is no worker, or one lacks fvproc, has another kernel, or sees another file; if the scheduler or all
         workers are silent. A worker that dies meanwhile is no reason: others may be left, or come.
     """
-    path = None if volume.format == "arrays" else volume.path  # arrays that can be sent at all need no file
     # the scheduler unpickles each task; it does not read the input
     agree(
         "the scheduler", vigil.ask(lambda: client.run_on_scheduler(inspection(None)), answer, "the scheduler"), volume
@@ -45,19 +49,33 @@ def check(volume: ForceVolume, client: Any, patience: float, answer: float = vig
     end = time.monotonic() + patience
     while True:
         _wait_for_one(client, max(0.1, end - time.monotonic()), patience, answer)
-        lost = None
-        for address, seen in vigil.ask_all(client, inspection(path), answer).items():
-            if isinstance(seen, vigil.GONE):
-                lost = f"worker {address}: {seen}"
-            else:
-                agree(f"worker {address}", seen, volume)
-                end = 0.0
-        if end == 0.0:
-            return
+        seen = vigil.ask_all(client, inspection(_path(volume)), answer)
+        if fit := agree_all(seen, volume):
+            return fit
         if time.monotonic() > end:
+            silent = "; ".join(f"worker {address}: {error}" for address, error in seen.items())
             raise FvprocError(
-                f"no worker of the cluster answers within {patience:g} s; {lost}; restart them, run again"
+                f"the cluster has no worker that answers, not after {patience:g} s: {silent}; restart them, run again"
             )
+
+
+def introduction(volume: ForceVolume, client: Any, workers: list[str]) -> vigil.Question:
+    """Ask workers that joined later what `check` asks; `agree_all` judges the answer."""
+    return vigil.Question(lambda: client.run(inspection(_path(volume)), workers=workers, on_error="return"))
+
+
+def agree_all(seen: Mapping[str, Any], volume: ForceVolume) -> set[str]:
+    """Return the workers that are fit for the work, not those that are gone; raise FvprocError for a strange one."""
+    fit = set()
+    for address, answer in seen.items():
+        if not isinstance(answer, vigil.GONE):
+            agree(f"worker {address}", answer, volume)
+            fit.add(address)
+    return fit
+
+
+def _path(volume: ForceVolume) -> str | None:
+    return None if volume.format == "arrays" else volume.path  # arrays that can be sent at all need no file
 
 
 def _wait_for_one(client: Any, seconds: float, patience: float, answer: float) -> None:
@@ -80,7 +98,7 @@ def _wait_for_one(client: Any, seconds: float, patience: float, answer: float) -
 
 def agree(who: str, seen: Any, volume: ForceVolume) -> None:
     """Raise FvprocError unless what a part of the cluster saw is what this process sees."""
-    if isinstance(seen, str):
+    if isinstance(seen, (str, Exception)):
         raise FvprocError(f"{who}: {seen}")
     version, size, modified_ns = seen
     if version != engine.KERNEL_VERSION:

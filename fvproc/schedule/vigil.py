@@ -45,7 +45,7 @@ def setting(name: str, default: float) -> float:
     return seconds
 
 
-class _Question:
+class Question:
     """Asked in a thread of its own, a daemon: one that waits for a dead peer must not keep Python from ending."""
 
     def __init__(self, question: Callable[[], Any]) -> None:
@@ -80,7 +80,7 @@ def ask(question: Callable[[], Any], seconds: float, who: str) -> Any:
         If there is none within so many seconds, or nobody can be reached.
     """
     try:
-        answer, error = _Question(question).answer(seconds)
+        answer, error = Question(question).answer(seconds)
     except queue.Empty:
         raise FvprocError(f"{who} has not answered for {seconds:g} s; see whether it runs, then run again") from None
     if isinstance(error, GONE):
@@ -97,7 +97,7 @@ def ask_all(client: Any, function: Callable[[], Any], seconds: float) -> dict[st
         seen = ask(lambda: client.run(function, on_error="return"), seconds, "a worker")
     except FvprocError:
         # one that is silent holds up the answer of all: each by itself
-        questions = {worker: _Question(_of_one(client, function, worker)) for worker in workers}
+        questions = {worker: Question(_of_one(client, function, worker)) for worker in workers}
         end = time.monotonic() + seconds
         seen = {}
         for worker, question in questions.items():
@@ -133,14 +133,14 @@ class Vigil:
 
     def __init__(self, client: Any, seconds: float) -> None:
         self._client, self._seconds = client, seconds
-        self._asked: dict[str, _Question] = {}
+        self._asked: dict[str, Question] = {}
         self.silent: set[str] = set()
 
     def alive(self, worker: str) -> bool | None:
         """Return whether a worker answers; None while that is not known."""
         question = self._asked.get(worker)
         if question is None:
-            self._asked[worker] = _Question(_of_one(self._client, _sign, worker))
+            self._asked[worker] = Question(_of_one(self._client, _sign, worker))
             return None
         try:
             _, error = question.answer(0.0)

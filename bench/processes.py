@@ -79,7 +79,7 @@ class Cluster:
         (custom / "sitecustomize.py").write_text(CUSTOM)
         self.environment = {
             **os.environ,
-            "PYTHONPATH": str(custom),
+            "PYTHONPATH": os.pathsep.join([str(custom), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "SOURCE_DATE_EPOCH": "1700000000",
             "OMP_NUM_THREADS": "1",
             **self.settings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -284,15 +285,16 @@ def test_tls_works_and_plain_tcp_is_refused(sei_file, quiet, hosts, certificates
     with fvproc(*common, "--scheduler-file", hosts.file, *own) as good:
         assert good.wait(60) == 0, good.stderr.read()
     assert out.read_bytes() == quiet
-    address = schedule.connect.__globals__["_address_in"](str(hosts.file))
+    address = json.loads(hosts.file.read_text())["address"]
     assert address.startswith("tls://")
     out.unlink()
     short = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "2s"}
-    for where, words in (
-        (address, "a tls:// address takes --tls-ca, --tls-cert and --tls-key"),
-        (address.replace("tls", "tcp"), "no scheduler answers at 'tcp://"),
+    for arguments, words in (
+        ([address], "a tls:// address takes --tls-ca, --tls-cert and --tls-key"),
+        ([address, "--tls-ca", key, "--tls-cert", ca, "--tls-key", key], "no scheduler answers at 'tls://"),
+        ([address.replace("tls", "tcp")], "no scheduler answers at 'tcp://"),
     ):
-        with fvproc(*common, "--scheduler", where, **short) as refused:
+        with fvproc(*common, "--scheduler", *arguments, **short) as refused:
             assert refused.wait(60) == 2
             said = refused.stderr.read()
         assert words in said, said

@@ -59,6 +59,7 @@ class Ended:
     tiles: list[tuple[int, int]]
     failed: list[tuple[int, int]]
     standstill: float
+    work: float
 
 
 @dataclass
@@ -204,7 +205,9 @@ class Client:
                 (tiles if words[1] == "tile" else failed).append(pair)
         moments.append(ended)
         standstill = max(later - earlier for earlier, later in pairwise(moments))
-        return Ended(status, said, ended - self.began, before, tiles, failed, standstill)
+        # from the moment that the tiles are known to the last one: start-up and writing cost the same whoever computes
+        work = moments[-2] - moments[2] if tiles else 0.0
+        return Ended(status, said, ended - self.began, before, tiles, failed, standstill, work)
 
 
 def journaled(output: Path) -> list[tuple[int, int]]:

@@ -244,7 +244,7 @@ def test_a_strange_worker_is_refused_when_it_joins(sei_file, hosts, strange, mon
 
         at = At(tile10=join)
         with pytest.raises(FvprocError, match=words):
-            fv.process(sei_file, client=client, tile_bytes=TILE_BYTES, progress=at)
+            fv.process(sei_file, client=client, tile_bytes=1, progress=at)
         assert at.tiles >= 10
 
 

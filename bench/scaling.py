@@ -67,10 +67,10 @@ class Peaks(threading.Thread):
                 self.peak[who] = max(self.peak[who], self._now(who))
 
 
-def measured(cluster: Cluster, curves: Path, out: Path) -> tuple[float, float, Peaks]:
+def measured(cluster: Cluster, curves: Path, out: Path, method: str) -> tuple[float, float, Peaks]:
     """Return the seconds from the first submission to the last tile, those of the process, and the peaks."""
     out.unlink(missing_ok=True)
-    client = Client(cluster, [curves, "-o", out, "--scheduler-file", cluster.file])
+    client = Client(cluster, [curves, "-o", out, "--scheduler-file", cluster.file, "--fit-method", method])
     assert cluster.scheduler is not None
     peaks = Peaks(
         {"client": [client.process.pid], "worker": cluster.worker_processes(), "scheduler": [cluster.scheduler.pid]}
@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("--curves", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--method", default="ml", choices=["ml", "qnm"])
     parser.add_argument("--samples", type=int, default=512)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="fvproc-scaling-"))
@@ -95,7 +96,8 @@ def main() -> None:
     curves = folder / "map.h5"
     simulate.write_map(curves, ny=small, nx=width, samples=options.samples, modulus=916e6, adhesion=4e-9, seed=1)
     size = fv.open(curves).curve_bytes
-    print(f"2 × {options.samples} int16 samples a curve ({size} bytes), median of {options.rounds}, alternating\n")
+    print(f"2 × {options.samples} int16 samples a curve ({size} bytes), {options.method}")
+    print(f"median of {options.rounds}, alternating\n")
     print("| curves | workers | tiles s | run s | curves/s | × 1 worker | client MB | of them records | worker MB |")
     print("|---" * 9 + "|")
     for number in options.curves:
@@ -109,7 +111,7 @@ def main() -> None:
         try:
             for turn in range(options.rounds + 1):
                 for workers, cluster in clusters.items():
-                    result = measured(cluster, curves, folder / "out.h5")
+                    result = measured(cluster, curves, folder / "out.h5", options.method)
                     if turn:  # the first one warms up
                         taken[workers].append(result)
         finally:

@@ -118,7 +118,7 @@ def test_a_scheduler_that_is_killed_ends_the_run_which_goes_on_from_there(
     began = time.monotonic()
     with pytest.raises(FvprocError, match=r"the scheduler .*of 1,920 curves are kept.*it goes on from there"):
         run(sei_file, hosts, at, output=out)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
     worker.kill()
     hosts.scheduler()
     hosts.worker()
@@ -137,7 +137,7 @@ def test_a_scheduler_that_is_stopped_ends_the_run(sei_file, hosts):
         began = time.monotonic()
         with dask.config.set({"fvproc.answer": 2}), pytest.raises(FvprocError, match="scheduler has not answered"):
             fv.process(sei_file, client=client, tile_bytes=TILE_BYTES, progress=at)
-        assert time.monotonic() - began < 25
+        assert time.monotonic() - began < 60
     finally:
         scheduler.send_signal(signal.SIGCONT)
         client.close()
@@ -179,7 +179,7 @@ def test_a_worker_that_is_stopped_holds_nothing_up(sei_file, reference, hosts, w
         began = time.monotonic()
         with dask.config.set({"fvproc.late": 0.5, "fvproc.answer": 2}):
             maps = fv.process(sei_file, client=client, tile_bytes=TILE_BYTES, progress=at)
-        assert time.monotonic() - began < 25
+        assert time.monotonic() - began < 60
     assert maps.records.tobytes() == reference.records.tobytes()
 
 
@@ -197,7 +197,33 @@ def test_a_late_worker_does_not_wait_for_what_a_stopped_one_holds(sei_file, refe
         began = time.monotonic()
         with dask.config.set({"fvproc.late": 0.5, "fvproc.answer": 2}):
             maps = fv.process(sei_file, client=client, tile_bytes=TILE_BYTES, progress=At(tile10=replace))
-        assert time.monotonic() - began < 25
+        assert time.monotonic() - began < 60
+    assert maps.records.tobytes() == reference.records.tobytes()
+
+
+HANGS = """
+import time
+from fvproc import readers
+honest = readers.read_tile
+def read_tile(volume, tile):
+    if tile.start > 900:
+        time.sleep(1000)
+    return honest(volume, tile)
+readers.read_tile = read_tile
+"""
+
+
+def test_a_read_that_never_ends_on_one_worker_holds_nothing_up(sei_file, reference, hosts):
+    """It answers all the same, as one whose network share is gone."""
+    hosts.scheduler()
+    hosts.worker()
+    hosts.worker(**hosts.shim(HANGS))
+    with schedule.connect(scheduler_file=str(hosts.file)) as client:
+        client.wait_for_workers(2, timeout=30)
+    began = time.monotonic()
+    with dask.config.set({"fvproc.late": 0.5}):
+        maps = run(sei_file, hosts)
+    assert time.monotonic() - began < 60
     assert maps.records.tobytes() == reference.records.tobytes()
 
 

@@ -81,10 +81,14 @@ class Bench:
 
     def disturbed(self, tally: Tally, disturb: Callable[[Client], None]) -> Ended:
         """Run, disturb at a random moment, run again where it ended; add to the tally what came of it."""
-        self.clean()
-        self.cluster.start()
-        client = Client(self.cluster, self.command)
-        time.sleep(random.uniform(0.05, 0.9) * self.wall)
+        while True:
+            self.clean()
+            self.cluster.start()
+            client = Client(self.cluster, self.command)
+            time.sleep(random.uniform(0.05, 0.9) * self.wall)
+            if client.process.poll() is None:
+                break
+            self.wall = client.wait().seconds  # too late: the machine is faster now
         disturb(client)
         ended = client.wait()
         tally.runs += 1

@@ -37,6 +37,7 @@ if os.environ.get("BENCH_ROWS"):
         return dataclasses.replace(volume, grid=dataclasses.replace(volume.grid, ny=int(os.environ["BENCH_ROWS"])))
     def read(volume, tile):
         small = dataclasses.replace(volume, grid=dataclasses.replace(volume.grid, ny=int(os.environ["BENCH_SMALL"])))
+        time.sleep(len(tile) * float(os.environ["BENCH_WAIT"]))
         start = tile.start % (small.grid.curves - len(tile))
         return honest_read(small, Tile(start, start + len(tile)))
     readers.open_volume, readers.read_tile = open_volume, read
@@ -89,6 +90,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--method", default="ml", choices=["ml", "qnm"])
+    parser.add_argument("--wait", type=float, default=0.0, help="seconds that reading a curve takes: a slow share")
     parser.add_argument("--samples", type=int, default=512)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="fvproc-scaling-"))
@@ -96,14 +98,16 @@ def main() -> None:
     curves = folder / "map.h5"
     simulate.write_map(curves, ny=small, nx=width, samples=options.samples, modulus=916e6, adhesion=4e-9, seed=1)
     size = fv.open(curves).curve_bytes
-    print(f"2 × {options.samples} int16 samples a curve ({size} bytes), {options.method}")
+    print(
+        f"2 × {options.samples} int16 samples a curve ({size} bytes), {options.method}, {options.wait:g} s wait a curve"
+    )
     print(f"median of {options.rounds}, alternating\n")
     print("| curves | workers | tiles s | run s | curves/s | × 1 worker | client MB | of them records | worker MB |")
     print("|---" * 9 + "|")
     for number in options.curves:
         clusters = {}
         for workers in options.workers:
-            settings = {"BENCH_ROWS": str(number // width), "BENCH_SMALL": str(small)}
+            settings = {"BENCH_ROWS": str(number // width), "BENCH_SMALL": str(small), "BENCH_WAIT": str(options.wait)}
             clusters[workers] = Cluster(folder / f"{workers}", workers=workers, settings=settings)
             (folder / f"{workers}" / "custom" / "sitecustomize.py").write_text(CUSTOM + REPEATED)
             clusters[workers].start()

@@ -24,6 +24,7 @@ from fvproc.errors import OutputError
 from fvproc.maps import not_computed
 from fvproc.quantities import RECORD
 from fvproc.recipe import Recipe
+from fvproc.storage import new_hdf5
 from fvproc.volume import ForceVolume, Tile
 
 FORMAT_VERSION = 1
@@ -114,7 +115,7 @@ class Journal:
         self._lines = _locked(self.path, Path(output))
         try:
             if overwrite:
-                self._lines.truncate(0)
+                self._begin_anew()
             else:
                 self._find()
         except BaseException:
@@ -128,7 +129,7 @@ class Journal:
         self._lines.seek(0)
         first, *lines = self._lines.read().split(b"\n")
         if not lines or not self.partial.exists():
-            self._lines.truncate(0)  # killed before anything was durable
+            self._begin_anew()  # killed before anything was durable
             return
         head = self._head(first)
         try:
@@ -149,6 +150,12 @@ class Journal:
         if lines[-1]:
             self._lines.write(b"\n")  # so that a torn line stays alone
             self._lines.flush()
+
+    def _begin_anew(self) -> None:
+        """Forget what is there; a partial file without a journal is nobody's, and may take the room that is needed."""
+        self._lines.truncate(0)
+        with suppress(OSError):
+            self.partial.unlink(missing_ok=True)
 
     def _head(self, line: bytes) -> dict[str, Any]:
         """Return the first line, if it is whole and of a run like this one."""
@@ -236,7 +243,12 @@ class Journal:
 
     def _begin(self) -> None:
         """Make the partial file at its full size, then the journal's first line."""
-        self._offset = _allocate(self.partial, len(self._records))
+        try:
+            self._offset = _allocate(self.partial, len(self._records))
+        except OSError:
+            with suppress(OSError):
+                self.partial.unlink()  # what does not fit shall not fill the disk
+            raise
         self._file = self.partial.open("r+b", buffering=0)
         head = {"version": FORMAT_VERSION, "key": self._key, "offset": self._offset}
         self._write_lines([{"head": head, "crc32": zlib.crc32(provenance.to_json(head).encode())}])
@@ -286,7 +298,7 @@ def _allocate(path: Path, curves: int) -> int:
     """Make the partial file with every record as not computed; return where the records begin in it, bytes."""
     import h5py
 
-    with h5py.File(path, "w", locking=False) as file:
+    with new_hdf5(path) as file:
         file.attrs["format"] = "fvproc-partial"
         plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         plist.set_layout(h5py.h5d.CONTIGUOUS)

@@ -15,9 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import numpy as np
-
-from fvproc import physics
 from fvproc.errors import FvprocError, RecipeError
 
 
@@ -169,6 +166,10 @@ def film_series(tip: Apex, bonding: str, series: str, poisson_ratio: float) -> F
     RecipeError
         If no series is known for the tip, the bonding and the ratio.
     """
+    import numpy as np  # here, and not above: `fvproc --help` knows the models and needs no arrays
+
+    from fvproc import physics
+
     bonded = bonding == "bonded"
     if tip.shape == "punch":
         raise RecipeError("film.thickness with tip.shape = 'punch': no series is known; use a sphere or a cone")

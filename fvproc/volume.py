@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from fvproc.errors import CalibrationError, FileFormatError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +295,8 @@ class ForceVolume:
     @property
     def curve_bytes(self) -> int:
         """Bytes of one curve on disk, both branches, before compression."""
+        import numpy as np
+
         total = 0
         for branch in (self.approach, self.retract):
             total += branch.samples * np.dtype(branch.deflection.dtype).itemsize

@@ -37,7 +37,7 @@ CASES = {
 
 @dataclass
 class Measured:
-    """A tile of simulated curves, the settings to fit it, and the truth."""
+    """A tile of simulated curves, the settings to fit it, and the truth; a thickness of each film where one is told."""
 
     raw: RawTile
     settings: KernelSettings
@@ -46,6 +46,7 @@ class Measured:
     sample: simulate.Sample
     probe: simulate.Probe
     z0: np.ndarray
+    thickness: np.ndarray | None = None
 
 
 def measure(

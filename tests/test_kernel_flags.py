@@ -1,11 +1,15 @@
-"""Every flag that the kernel can raise: a curve that raises it, and what then is NaN; kernel and reference alike."""
+"""Every flag: a curve that makes the kernel raise it, and what then is NaN; or the run that raises it."""
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 
+import artefacts
 import numpy as np
 import pytest
+import test_domain
+import test_schedule
 from simulated import CASES, Case, measure
 
 from fvproc import _core, reference
@@ -114,6 +118,43 @@ def _beyond_float():
     return measured
 
 
+def _spikes():
+    measured = measure(SOFT, curves=4)
+    artefacts.add(measured, "retract", np.arange(120, 122), 3.0)
+    return measured
+
+
+def _tether():
+    measured = measure(SOFT, curves=4)
+    artefacts.tether(measured, 1.3, 12)
+    return measured
+
+
+def _blunt():
+    measured = measure(SOFT, curves=4, samples=512)
+    artefacts.blunt(measured, 14)
+    return measured
+
+
+def _small_tabor():
+    """A contact so stiff that attraction reaches beyond it."""
+    return measure(CASES["10.7 GPa"], curves=4, fit={"model": "jkr"})
+
+
+def _film(thickness):
+    measured = measure(SOFT, curves=4, film={"thickness": 1e-6})
+    measured.thickness = np.full(4, thickness)
+    return measured
+
+
+def _thin_film():
+    return _film(2e-9)
+
+
+def _no_film():
+    return _film(np.nan)
+
+
 RAISED_BY = {
     Flag.FEW_POINTS: _few_points,
     Flag.NO_ADHESION: _no_adhesion,
@@ -125,6 +166,11 @@ RAISED_BY = {
     Flag.BRANCHES_DISAGREE: _disagree,
     Flag.BEYOND_TIP_SHAPE: _beyond_tip,
     Flag.DMT_DOUBTFUL: _snap_in,
+    Flag.SPIKES: _spikes,
+    Flag.MULTIPLE_PULL_OFFS: _tether,
+    Flag.BLUNT_PULL_OFF: _blunt,
+    Flag.JKR_DOUBTFUL: _small_tabor,
+    Flag.FILM_DOUBTFUL: _thin_film,
     Flag.INVALID_CURVE: _invalid_curve,
     Flag.BASELINE_TOO_SHORT: _short_baseline,
     Flag.NO_CONTACT: _no_contact,
@@ -134,15 +180,28 @@ RAISED_BY = {
     Flag.MODULUS_UNBOUNDED: _unbounded,
     Flag.FIT_FAILED: _absurd_deflection,
     Flag.CONTACT_NOT_FOUND: _too_few,
+    Flag.NO_THICKNESS: _no_film,
     Flag.NOT_FINITE: _beyond_float,
 }
+# what no curve can raise, by the test of the run that does
+RAISED_IN = {
+    Flag.NOT_COMPUTED: test_domain.test_maps_start_as_not_computed_and_are_filled_by_tiles,
+    Flag.READ_ERROR: test_schedule.test_a_tile_that_cannot_be_read_is_flagged_and_the_rest_goes_on,
+    Flag.WORKER_LOST: test_schedule.test_a_tile_that_kills_its_workers_is_flagged_and_no_more_than_that,
+}
+
+
+def test_every_flag_has_a_situation_that_raises_it():
+    assert set(RAISED_BY) | set(RAISED_IN) == set(Flag)
+    for flag, test in RAISED_IN.items():
+        assert f"== Flag.{flag.name}" in inspect.getsource(test), f"{test.__name__} does not demand {flag.name}"
 
 
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS.keys())
 @pytest.mark.parametrize("flag", RAISED_BY, ids=lambda flag: flag.name.lower())
 def test_flag(flag, fit):
     measured = RAISED_BY[flag]()
-    records = fit(measured.raw, measured.settings)
+    records = fit(measured.raw, measured.settings, thickness=measured.thickness)
     raised = (records["flags"] & np.uint32(flag)) != 0
     assert raised.mean() >= 0.5, [str(Flag(int(f))) for f in records["flags"]]
     for name, quantity in QUANTITIES.items():

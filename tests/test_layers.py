@@ -17,11 +17,12 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # floor of each module: it may import its own floor and those below (names of packages stand for their modules)
 FLOORS = [
-    {"errors", "quantities"},
+    {"errors", "quantities", "storage"},
     {"events"},
     {"volume"},
     {"physics"},
-    {"models"},
+    {"models", "recipe_settings"},
+    {"recipe_sections", "recipe_files"},
     {"recipe"},
     {"_core", "reference", "maps"},
     {"readers", "provenance"},
@@ -101,3 +102,19 @@ def test_start_up_imports_nothing_heavy(command):
     code = f"import sys; {command}; sys.exit(' '.join(m for m in {heavy} if m in sys.modules) or None)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=TESTS)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("arguments", ["--help", "run --help", "info --help", "--version"])
+def test_help_imports_no_arrays(arguments):
+    """Not even NumPy, which takes longer than all the rest."""
+    heavy = "('numpy', 'dask', 'distributed', 'h5py', 'tifffile', 'matplotlib', 'scipy', 'xarray')"
+    code = (
+        "import sys, fvproc.cli\n"
+        "try:\n    fvproc.cli.main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        f"sys.exit(' '.join(m for m in {heavy} if m in sys.modules) or None)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments.split()], capture_output=True, text=True, check=False, cwd=TESTS
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout

@@ -6,13 +6,13 @@ import base64
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 
 import cloudpickle
 import dask
 import numpy as np
 import pytest
+from cluster_processes import dask_command
 
 import fvproc as fv
 from fvproc import engine, readers, schedule
@@ -286,7 +286,7 @@ def test_preflight_refuses_workers_with_another_kernel_or_another_file(sei_file,
         ((engine.KERNEL_VERSION, volume.file_size, volume.modified_ns + 10**10), r"\+10\.0 s away"),
         ("fvproc cannot be imported there (no module)", "cannot be imported there"),
     ):
-        monkeypatch.setattr(client, "run", lambda function, report=report: {"tcp://worker:1": report})
+        monkeypatch.setattr(client, "run", lambda function, report=report, **_: {"tcp://worker:1": report})
         with pytest.raises(FvprocError, match=f"tcp://worker:1.*{words}"):
             fv.process(volume, client=client)
 
@@ -313,17 +313,6 @@ def test_a_cluster_without_workers_is_named(sei_file):
     with nobody, distributed.Client(nobody, set_as_default=False) as client:  # noqa: SIM117
         with pytest.raises(FvprocError, match="has no worker"):
             cluster.ClusterCrew(client, volume, patience=0.1)
-
-
-def dask_command(name: str, *arguments: object) -> subprocess.Popen[bytes]:
-    """Start `dask scheduler` or `dask worker` as a process of its own, for those that get killed."""
-    code = f"from distributed.cli.dask_{name} import main; main()"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, "--no-dashboard", *map(str, arguments)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=Path(__file__).parent,
-    )
 
 
 def test_a_scheduler_that_dies_ends_the_run(sei_file, tmp_path):

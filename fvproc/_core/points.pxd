@@ -8,7 +8,7 @@ from fvproc._core.problem cimport FEWEST, MOST_POINTS, Problem, Solution
 from fvproc._core.types cimport FIT_FAILED, JKR, TOO_FEW_POINTS, Branch, ContactFit
 
 cdef enum:
-    CONTACT_RATIO = 4   # a point holds one sample for each so many between it and the end of contact
+    CONTACT_RATIO = 5   # a point holds one sample for each so many between it and the end of contact
     FREE_RATIO = 2      # ... outside the contact
     RESERVED = 24       # points for those outside
 

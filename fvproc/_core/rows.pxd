@@ -56,6 +56,8 @@ cdef inline const short* convert_deflection(
     cdef const char* p = raw.base + curve * raw.curve_stride
     cdef Py_ssize_t step = raw.sample_stride, i = 0
     cdef const short* x
+    cdef const int* ints
+    cdef const float* floats
     cdef double reference
     if raw.type == INT16:
         x = shorts_of(raw, curve, n, reverse, own)
@@ -72,8 +74,19 @@ cdef inline const short* convert_deflection(
     reference = raw_value(raw, p + (n - 1) * step) if n > 0 else 0.0
     if not (reference - reference == 0.0) or (raw.has_invalid and reference == raw.invalid):
         reference = 0.0
-    for i in range(n):
-        out[i] = <float>(raw_value(raw, p + i * step) - reference)
+    if raw.type == INT32 and (step == 4 or step == -4):
+        ints = <const int*>p
+        step //= 4
+        for i in range(n):
+            out[i] = <float>(<double>ints[i * step] - reference)
+    elif raw.type == FLOAT32 and (step == 4 or step == -4):
+        floats = <const float*>p
+        step //= 4
+        for i in range(n):
+            out[i] = <float>(<double>floats[i * step] - reference)
+    else:
+        for i in range(n):
+            out[i] = <float>(raw_value(raw, p + i * step) - reference)
     return NULL
 
 
@@ -118,6 +131,37 @@ cdef inline bint is_whole(const Raw* raw, Py_ssize_t n) noexcept nogil:
     return True
 
 
+cdef inline bint may_hold_marks(const Raw* raw, Py_ssize_t n, const short* x, const float* f) noexcept nogil:
+    """Whether a look at all samples of a deflection at once leaves it open that some are marked; x as of load_branch."""
+    cdef int found = 0, marker
+    cdef Py_ssize_t i
+    if not may_be_marked(raw):
+        return False
+    if not raw.has_invalid:
+        for i in range(n):
+            found |= not (f[i] - f[i] == 0.0)
+        return found != 0
+    if x == NULL:
+        return True
+    if not (-32768.0 <= raw.invalid <= 32767.0):
+        return False
+    marker = <int>raw.invalid
+    for i in range(n):
+        found |= x[i] == marker
+    return found != 0
+
+
+cdef inline bint z_may_hold_marks(const Raw* raw, Py_ssize_t n, const double* z) noexcept nogil:
+    """The same of z in nm."""
+    cdef int found = 0
+    cdef Py_ssize_t i
+    if raw.has_invalid:
+        return True
+    for i in range(n):
+        found |= not (z[i] - z[i] == 0.0)
+    return found != 0
+
+
 cdef inline Py_ssize_t load_branch(
     const Raw* deflection, const Raw* z, const double* shared_z, Py_ssize_t curve, Py_ssize_t samples,
     Py_ssize_t valid, bint reverse, short* own, const short** x_out, float* f_out, double* z_out, bint* own_z
@@ -136,7 +180,10 @@ cdef inline Py_ssize_t load_branch(
         # the shared z is in surface order over all samples; a short approach lacks its last ones, a retract too
         for i in range(valid):
             z_out[i] = shared_z[i + samples - valid] if reverse else shared_z[i]
-    if not (may_be_marked(deflection) or (shared_z == NULL and may_be_marked(z))):
+    if not (
+        may_hold_marks(deflection, valid, x_out[0], f_out)
+        or (shared_z == NULL and may_be_marked(z) and z_may_hold_marks(z, valid, z_out))
+    ):
         return valid
     for i in range(valid):
         j = valid - 1 - i if reverse else i
@@ -160,8 +207,17 @@ cdef inline bint is_saturated(const Raw* raw, Py_ssize_t curve, Py_ssize_t n) no
     cdef const char* p = raw.base + curve * raw.curve_stride
     cdef Py_ssize_t i, step = raw.sample_stride
     cdef int highest = 32767 if raw.type == INT16 else 0x7FFFFFFF, lowest = -highest - 1, value, previous = 0
+    cdef int found = 0
+    cdef const int* ints
     if raw.type != INT16 and raw.type != INT32:
         return False
+    if raw.type == INT32 and step == 4:
+        # almost always none stands there: a pass that vectorises settles it
+        ints = <const int*>p
+        for i in range(n):
+            found |= (ints[i] == highest) | (ints[i] == lowest)
+        if not found:
+            return False
     for i in range(n):
         value = (<const short*>(p + i * step))[0] if raw.type == INT16 else (<const int*>(p + i * step))[0]
         if i > 0 and value == previous and (value == highest or value == lowest):

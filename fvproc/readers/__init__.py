@@ -29,6 +29,8 @@ _BUILT_IN = {
     "mapping": "fvproc.readers.mapping",
     "afmformats": "fvproc.readers.afmformats",
 }
+# Whose files begin like this is asked first: the others' modules then need not be imported.
+_BEGINNINGS = {"curves": b"\x89HDF\r\n\x1a\n", "jpk": b"PK\x03\x04"}
 _LAST = "afmformats"  # claims what nobody else does, so that plug-ins go before it
 
 _HEAD_BYTES = 4096
@@ -116,7 +118,7 @@ def open_volume(
         volume = open_with(name, mapping)
         return replace(volume, calibration=volume.calibration.override(**overrides))
     broken: list[str] = []
-    for reader in _readers(broken):
+    for reader in _readers(broken, head):
         if reader.sniff(head, name):
             volume = reader.open(name)
             return replace(volume, calibration=volume.calibration.override(**overrides))
@@ -167,9 +169,10 @@ def formats() -> dict[str, str]:
     return {reader.name: reader.description for reader in _readers([])}
 
 
-def _readers(broken: list[str]) -> Iterator[Reader]:
+def _readers(broken: list[str], head: bytes = b"") -> Iterator[Reader]:
     """Yield the built-in readers, then the plug-ins, then the last resort; `broken` notes what cannot be loaded."""
-    for name in _BUILT_IN:
+    likely = [name for name, beginning in _BEGINNINGS.items() if head.startswith(beginning)]
+    for name in dict.fromkeys((*likely, *_BUILT_IN)):
         if name != _LAST:
             yield _load(name)
     for name in _plug_ins():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,7 +13,8 @@ import h5py
 import numpy as np
 
 from fvproc.errors import CalibrationError, FileFormatError
-from fvproc.readers.curves_layout import BRANCHES, FORMAT_VERSION, VENDOR_RECIPE
+from fvproc.readers.curves_layout import BRANCHES, FORMAT_VERSION, VENDOR_RECIPE, common_alignment
+from fvproc.readers.hdf5_chunks import plain
 from fvproc.volume import Branch, Calibration, Channel, ForceVolume, Grid, Setting
 
 _DEFLECTION_TYPES = ("int16", "int32", "float32")
@@ -38,7 +40,7 @@ class _Description:
     def __init__(self, path: str, file: h5py.File, reader: str) -> None:
         self.path, self.file, self.reader = path, file, reader
         self.layout: dict[str, Any] = {}
-        self.alignment = 1
+        self.steps = [1]
         self.digest = hashlib.sha256()
         self.grid: Grid
 
@@ -59,7 +61,7 @@ class _Description:
         height = self._height()
         header, vendor_recipe = self._header()
         status = Path(self.path).stat()
-        return ForceVolume(
+        volume = ForceVolume(
             path=self.path,
             format=self.reader,
             grid=self.grid,
@@ -73,11 +75,11 @@ class _Description:
             vendor_recipe=vendor_recipe,
             header=header,
             layout=self.layout,
-            tile_alignment=min(self.alignment, self.grid.curves),
             file_size=status.st_size,
             modified_ns=status.st_mtime_ns,
             header_digest=self._digest(),
         )
+        return replace(volume, tile_alignment=common_alignment(self.steps, self.grid, volume.curve_bytes))
 
     # ---- the parts of the file
 
@@ -271,7 +273,9 @@ class _Description:
         """Note where a dataset lies if it lies plain in this file, so that tiles can be read without HDF5."""
         offset = dataset.id.get_offset()
         size = dataset.size * dataset.dtype.itemsize
-        if offset is not None and not dataset.is_virtual and dataset.id.get_storage_size() == size:
+        if offset is None or dataset.is_virtual or not plain(dataset):
+            return
+        if dataset.id.get_storage_size() == size:
             self.layout[f"{where} offset"] = int(offset)
             self.layout[f"{where} dtype"] = dataset.dtype.str
 
@@ -287,7 +291,7 @@ class _Description:
             step = cx if nx % cx == 0 else nx  # chunks that overhang the row's end start anew with every row
         else:
             step = cy * nx
-        self.alignment = math.lcm(self.alignment, step)
+        self.steps.append(step)
 
     def _refuse(self, where: str, why: str) -> NoReturn:
         raise FileFormatError(f"{self.path}: /{where}: {why}")

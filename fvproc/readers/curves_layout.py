@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 
 from fvproc.volume import Grid, Tile
 
 FORMAT = "fvproc-curves"
 FORMAT_VERSION = 1
 BRANCHES = ("approach", "retract")
+_TILE_BYTES = 1 << 30  # a tile of whole chunks that takes more is worse than chunks that are read twice
 VENDOR_RECIPE = "vendor_recipe"  # root attribute: JSON of the fit settings of the instrument's software
 
 
@@ -34,3 +36,21 @@ def chunk_shape(grid: Grid, curves: int, samples: int) -> tuple[int, int, int]:
     # a part that divides the row keeps every tile of whole chunks a run of curves
     part = next(count for count in range(curves, 0, -1) if grid.nx % count == 0)
     return 1, part, samples
+
+
+def common_alignment(steps: Iterable[int], grid: Grid, curve_bytes: int) -> int:
+    """Return the number of curves whose multiples begin with a fresh chunk in every dataset.
+
+    Parameters
+    ----------
+    steps : iterable of int
+        The same for each dataset by itself.
+    grid : Grid
+        Of the volume.
+    curve_bytes : int
+        Bytes of one curve; where a tile of whole chunks of all datasets would take more than 1 GiB, the largest of the
+        steps that stays below counts.
+    """
+    most = max(1, min(_TILE_BYTES // max(curve_bytes, 1), grid.curves))
+    together = min(math.lcm(*steps), grid.curves)
+    return together if together <= most else max((step for step in steps if step <= most), default=1)

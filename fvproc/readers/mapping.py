@@ -32,6 +32,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,10 @@ import h5py
 import numpy as np
 
 from fvproc.errors import CalibrationError, FileFormatError
-from fvproc.readers.blocks import buffer
+from fvproc.readers.blocks import buffer, read_block
 from fvproc.readers.channel_units import channel, require_direction, stored_as
-from fvproc.readers.curves_layout import BRANCHES
+from fvproc.readers.curves_layout import BRANCHES, common_alignment
+from fvproc.readers.hdf5_chunks import chunks_of, plain
 from fvproc.readers.mapping_file import CALIBRATION, SCAN, load
 from fvproc.volume import Branch, Calibration, ForceVolume, Grid, RawBranch, RawTile, Setting, Tile, VendorMap
 
@@ -113,10 +115,11 @@ def open_with(path: str, mapping: str | PathLike[str] | dict[str, Any]) -> Force
                 except CalibrationError as error:
                     raise CalibrationError(f"{path}: mapping, calibration.{key}: {error}") from None
         grid = _grid(path, file, told, values)
+        steps = [_step(path, file, told[branch][part], grid) for branch in BRANCHES for part in ("deflection", "z")]
         constant = values.get("spring_constant")
         parts = [_branch(path, file, told, branch, grid, constant) for branch in BRANCHES]
     content = json.dumps(told, sort_keys=True)
-    return ForceVolume(
+    volume = ForceVolume(
         path=path,
         format=name,
         grid=grid,
@@ -129,27 +132,29 @@ def open_with(path: str, mapping: str | PathLike[str] | dict[str, Any]) -> Force
         tip_half_angle=settings.get("tip_half_angle"),
         header={"mapping": content[:2000]},
         layout={"mapping": content},
-        tile_alignment=grid.nx,
         file_size=status.st_size,
         modified_ns=status.st_mtime_ns,
         header_digest=hashlib.sha256(f"{content} {values}".encode()).hexdigest(),
     )
+    return replace(volume, tile_alignment=common_alignment([grid.nx, *steps], grid, volume.curve_bytes))
 
 
 def read(volume: ForceVolume, tile: Tile) -> RawTile:
     """Read a tile: whole rows of the grid, turned into (curves, samples)."""
     told = json.loads(volume.layout["mapping"])
-    parts = []
+    parts, decoded = [], _shared(told)
     with _opened(volume.path) as file:
         for branch in BRANCHES:
             own: Branch = getattr(volume, branch)
-            deflection = _curves(volume, file, told, branch, "deflection", tile)
+            deflection = _curves(volume, file, told, branch, "deflection", tile, decoded)
             if own.z_shared:
                 spec = told[branch]["z"]
-                z = np.asarray(_dataset(volume.path, file, spec["dataset"])[slice(*spec["samples"])], own.z.dtype)
+                z = np.asarray(
+                    _part(volume.path, file, spec["dataset"], (slice(*spec["samples"]),), decoded), own.z.dtype
+                )
                 z = np.ascontiguousarray(z[::-1]) if spec["reversed"] else z
             else:
-                z = _curves(volume, file, told, branch, "z", tile)
+                z = _curves(volume, file, told, branch, "z", tile, decoded)
             parts.append(RawBranch(deflection, z))
     return RawTile(parts[0], parts[1])
 
@@ -236,6 +241,12 @@ def _grid(path: str, file: h5py.File, told: dict[str, Any], values: dict[str, fl
         raise FileFormatError(f"{path}: mapping, scan: {error}") from None
 
 
+def _step(path: str, file: h5py.File, spec: dict[str, Any], grid: Grid) -> int:
+    """Return the curves, whole rows of them, after which a dataset begins a fresh chunk."""
+    lengths = dict(zip(spec["axes"], _dataset(path, file, spec["dataset"]).chunks or (), strict=False))
+    return math.lcm(lengths.get("y", 1) * grid.nx, lengths.get("curve", 1))
+
+
 def _refuse_axes(path: str, file: h5py.File, field: str, spec: dict[str, Any]) -> None:
     shape = _dataset(path, file, spec["dataset"]).shape
     raise FileFormatError(
@@ -306,8 +317,33 @@ def _branch(
 # ---- reading
 
 
+_Decoded = dict[str, dict[tuple[int, ...], np.ndarray]]
+
+
+def _shared(told: dict[str, Any]) -> _Decoded:
+    """Return a place for the chunks of each dataset that holds more than one part, so that none is decoded twice."""
+    names = [told[branch][part]["dataset"] for branch in BRANCHES for part in ("deflection", "z")]
+    return {name: {} for name in names if names.count(name) > 1}
+
+
+def _part(path: str, file: h5py.File, where: str, part: tuple[slice, ...], decoded: _Decoded) -> np.ndarray:
+    """Read a rectangle of a dataset: past HDF5 and its lock where the numbers lie plain or in gzip chunks."""
+    dataset = _dataset(path, file, where)
+    shape = tuple(axis.stop - axis.start for axis in part)
+    chunks = chunks_of(path, where)
+    if chunks is not None:
+        values = buffer(chunks.dtype.newbyteorder("="), shape)
+        chunks.read_direct(values, part, decoded.get(where))
+        return values
+    offset = dataset.id.get_offset()
+    if offset is not None and plain(dataset) and shape[1:] == dataset.shape[1:]:
+        row = math.prod(shape[1:]) * dataset.dtype.itemsize
+        return read_block(path, offset + part[0].start * row, dataset.dtype, shape)
+    return dataset[part]
+
+
 def _curves(
-    volume: ForceVolume, file: h5py.File, told: dict[str, Any], branch: str, part: str, tile: Tile
+    volume: ForceVolume, file: h5py.File, told: dict[str, Any], branch: str, part: str, tile: Tile, decoded: _Decoded
 ) -> np.ndarray:
     spec = told[branch][part]
     ny, nx = volume.shape
@@ -319,7 +355,7 @@ def _curves(
         "curve": slice(rows.start * nx, rows.stop * nx),
         "sample": slice(*spec["samples"]),
     }
-    block = _dataset(volume.path, file, spec["dataset"])[tuple(index[axis] for axis in spec["axes"])]
+    block = _part(volume.path, file, spec["dataset"], tuple(index[axis] for axis in spec["axes"]), decoded)
     order = [axis for axis in ("y", "x", "curve", "sample") if axis in spec["axes"]]
     block = block.transpose([spec["axes"].index(axis) for axis in order])
     samples = spec["samples"][1] - spec["samples"][0]

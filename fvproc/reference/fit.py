@@ -48,7 +48,7 @@ def _edges(total: int, ratio: int, most: int = MOST_POINTS) -> list[int]:
 def points_of(branch: Branch, begin: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return (y, ζ, weight, variance of ζ) of samples [begin, count): means of neighbours; see `take_points`."""
     end = min(branch.end, count)
-    inner, outer = _edges(end - begin, 4, MOST_POINTS - 24), _edges(count - end, 2)
+    inner, outer = _edges(end - begin, 5, MOST_POINTS - 24), _edges(count - end, 2)
     edges = np.array(sorted({end - edge for edge in inner} | {end + edge for edge in outer})) - begin
     weight, starts = np.diff(edges), edges[:-1]
     zetas = branch.zeta[begin:count]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import queue
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from fvproc import engine
 from fvproc.errors import FvprocError
 from fvproc.quantities import Flag
-from fvproc.schedule import preflight
+from fvproc.schedule import preflight, vigil
 from fvproc.schedule.work import TILE_BYTES, Errand, Failure, Landed, Outcome, attempt, base_curves, split
 from fvproc.volume import ForceVolume, Tile
 
@@ -24,31 +24,36 @@ WINDOW = 3
 # Work in a task: at 50 ms a scheduler costs a tenth or more of the time, above 2 s a lost worker costs too much.
 TASK_SECONDS = 0.5
 _LEAST_SECONDS = 0.1
-# How long a cluster may be without any worker, in seconds.
-FIRST_WORKER = 60.0
-# Silence after which the scheduler is asked for a sign of life, and how long it and a worker may take to give one.
-SILENCE = 10.0
-ANSWER = 15.0
-# A tile this late, or this many times later than the slowest so far, makes us look after the worker that has it.
-LATE = 30.0
+# A tile this many times later than the slowest so far makes us look after it, however slow tiles are.
 _LATE_TIMES = 20
+# How often workers are counted, and late tiles looked after, s.
+_COUNT = 2.0
+_LOOK = 1.0
 _POLL = 0.01
 
 
 @dataclass(slots=True)
 class _Flight:
-    """A task in flight."""
+    """A task in flight.
+
+    `parcel` is the key of the errand it needs; `twins` are the keys of all tasks of the same tile, the latest last.
+    """
 
     number: int
     tile: Tile
     future: Any
     since: float
-    patience: float = LATE
-    twin: str | None = None
+    patience: float
+    parcel: str
+    twins: list[str]
+    looked: bool = False
 
 
 class ClusterCrew:
     """The workers of a cluster.
+
+    How long it waits for signs of life are settings of Dask's configuration: `fvproc.patience`, `fvproc.late`,
+    `fvproc.answer`; see `fvproc.schedule.vigil`.
 
     Parameters
     ----------
@@ -58,8 +63,8 @@ class ClusterCrew:
         The first input, which every worker must see before work starts.
     tile_bytes : int, optional
         Bytes of raw curves in a task; by default tasks begin small and grow to `TASK_SECONDS` of work.
-    patience : float
-        How long the cluster may be without any worker, s.
+    patience : float, optional
+        How long the cluster may be without any worker that answers, s; by default the setting.
 
     Raises
     ------
@@ -68,28 +73,33 @@ class ClusterCrew:
     """
 
     def __init__(
-        self, client: Any, first: ForceVolume, tile_bytes: int | None = None, patience: float = FIRST_WORKER
+        self, client: Any, first: ForceVolume, tile_bytes: int | None = None, patience: float | None = None
     ) -> None:
         from distributed import as_completed
 
-        self._client, self._tile_bytes, self._patience = client, tile_bytes, patience
-        self._ask(lambda: preflight.check(first, client, patience), patience + ANSWER, "the cluster")
+        self._client, self._tile_bytes = client, tile_bytes
+        self._patience = patience or vigil.setting("patience", vigil.PATIENCE)
+        self._late, self._answer = vigil.setting("late", vigil.LATE), vigil.setting("answer", vigil.ANSWER)
+        self._first = first
+        self._known = preflight.check(first, client, self._patience, self._answer)
+        self._newcomers: list[vigil.Question] = []
         self.workers = 1
+        self._vigil = vigil.Vigil(client, self._answer)
+        self._present: list[str] = []
         self._flying: dict[str, _Flight] = {}
         self._errands: dict[int, tuple[Errand, Any]] = {}
         self._pace: dict[int, float] = {}
         self._slowest = 0.0
         self._retried: set[tuple[int, int]] = set()
+        self._doom: FvprocError | None = None
         self._landed = as_completed([], loop=client.loop, with_results=True, raise_errors=False)
-        self._heard = self._counted = self._peopled = self._looked = time.monotonic()
+        self._counted = self._peopled = self._looked = time.monotonic()
         self._count()
 
     # ---- what the flow asks
 
     def room(self) -> int:
         """Return how many tasks may be submitted now; the window follows workers that join and leave."""
-        if time.monotonic() - self._counted > 2.0:
-            self._count()
         return WINDOW * self.workers - len(self._flying)
 
     def curves(self, number: int, errand: Errand, left: int) -> int:
@@ -104,27 +114,38 @@ class ClusterCrew:
 
     def submit(self, number: int, errand: Errand, tile: Tile) -> None:
         """Have a tile computed by a worker."""
-        if number not in self._errands:
-            # as a task of its own, so that a lost worker does not lose it
-            self._errands[number] = errand, self._client.submit(_deliver, errand, pure=False)
-        self._submit(number, tile)
+        if number not in self._errands or self._errands[number][1].status in ("error", "cancelled", "lost"):
+            self._pack(number, errand)
+        self._submit(number, tile, [])
 
     def landed(self) -> list[Landed]:
         """Return the tiles that came back; raise FvprocError if the scheduler or the last worker is lost."""
+        if self._doom is not None:
+            raise self._doom
         batch = self._landed.next_batch(block=False)
-        self._watch(bool(batch))
         if not batch:
             time.sleep(_POLL)
         results: list[Landed] = []
-        for future, result in batch:
-            flight = self._flying.pop(future.key, None)
-            if flight is None:
-                continue  # its twin was first
-            twin = self._flying.pop(flight.twin, None) if flight.twin else None
-            if twin is not None:
-                twin.future.cancel()
-            results += self._judged(flight, future, result)
+        steps: list[Callable[[], list[Landed]]] = [partial(self._taken, *pair) for pair in batch]
+        for step in [*steps, self._watch]:
+            try:
+                results += step()
+            except FvprocError as error:
+                self._doom = error  # after those that came with it have been placed
+        if self._doom is not None and not results:
+            raise self._doom
         return results
+
+    def _taken(self, future: Any, result: Any) -> list[Landed]:
+        flight = self._flying.pop(future.key, None)
+        if flight is None:
+            return []  # its twin was first
+        flight.twins.remove(future.key)
+        if flight.twins and not isinstance(result, _Report):
+            return []  # its twin may fare better
+        for key in flight.twins:
+            self._flying.pop(key).future.cancel()
+        return self._judged(flight, future, result)
 
     def idle(self) -> bool:
         """Return whether nothing is in flight."""
@@ -138,25 +159,35 @@ class ClusterCrew:
     def close(self) -> None:
         """Cancel what is in flight."""
         flights, self._flying = list(self._flying.values()), {}
-        if self._client.status == "running" and flights:
+        if self._client.status == "running" and flights and self._doom is None:
             futures = [flight.future for flight in flights]
             with suppress(FvprocError):  # what is wrong was told already
-                self._ask(lambda: self._client.cancel(futures, force=True), ANSWER, "the scheduler")
+                vigil.ask(lambda: self._client.cancel(futures, force=True), self._answer, "the scheduler")
         self._errands.clear()
 
     # ---- tasks
 
-    def _submit(self, number: int, tile: Tile, **where: Any) -> _Flight:
+    def _pack(self, number: int, errand: Errand) -> None:
+        """Have an errand held by the cluster, as a task of its own, so that a lost worker does not lose it."""
+        parcel = self._client.submit(_deliver, errand, pure=False, retries=3, **self._where())
+        self._errands[number] = errand, parcel
+
+    def _submit(self, number: int, tile: Tile, twins: list[str], others: Sequence[str] = ()) -> None:
         self._require_scheduler()
         errand, parcel = self._errands[number]
         step = base_curves(errand.volume, min(self._tile_bytes or TILE_BYTES, TILE_BYTES))
+        where = self._where(others)
         future = self._client.submit(
             task, parcel, tile.start, tile.stop, step, engine.KERNEL_VERSION, pure=False, retries=1, **where
         )
-        flight = _Flight(number, tile, future, time.monotonic())
-        self._flying[future.key] = flight
+        twins.append(future.key)
+        self._flying[future.key] = _Flight(number, tile, future, time.monotonic(), self._late, parcel.key, twins)
         self._landed.add(future)
-        return flight
+
+    def _where(self, others: Sequence[str] = ()) -> dict[str, Any]:
+        """Return where a task may go: anywhere unless some workers are silent, or `others` are better."""
+        workers = list(others) or (self._answering() if self._vigil.silent else [])
+        return {"workers": workers, "allow_other_workers": True} if workers else {}
 
     def _judged(self, flight: _Flight, future: Any, result: Any) -> list[Landed]:
         """Judge by the result, not by the future's status: a result may arrive while that says 'lost'."""
@@ -178,8 +209,7 @@ class ClusterCrew:
                 if (number, part.start) not in self._retried:
                     # perhaps the file is fine and that worker's mount is not
                     self._retried.add((number, part.start))
-                    others = [address for address in self._addresses() if address != result.worker]
-                    self._submit(number, part, **_elsewhere(others))
+                    self._submit(number, part, [], [each for each in self._answering() if each != result.worker])
                     continue
                 outcome = Failure(part, outcome.flag, f"worker {result.worker}: {outcome.reason}")
             landed.append(Landed(number, part, outcome, result.seconds))
@@ -187,23 +217,22 @@ class ClusterCrew:
 
     # ---- the watchdog
 
-    def _watch(self, heard: bool) -> None:
+    def _watch(self) -> list[Landed]:
         self._require_scheduler()
+        self._meet_newcomers()
         now = time.monotonic()
-        if heard:
-            self._heard = now
-        elif now - self._heard > SILENCE:
+        if now - self._counted > _COUNT:
             self._count()
-            self._heard = now
-        if now - self._looked > 1.0:
+        if now - self._looked > _LOOK:
             self._looked = now
             late = [
                 flight
-                for flight in self._flying.values()
-                if flight.twin is None and now - flight.since > max(flight.patience, _LATE_TIMES * self._slowest)
+                for key, flight in self._flying.items()
+                if flight.twins[-1] == key and now - flight.since > max(flight.patience, _LATE_TIMES * self._slowest)
             ]
             if late:
                 self._look_after(late)
+        return []
 
     def _require_scheduler(self) -> None:
         if self._client.status != "running":
@@ -213,74 +242,72 @@ class ClusterCrew:
             )
 
     def _count(self) -> None:
-        """Count threads; that is the sign of life, too."""
-        threads = self._ask(self._client.nthreads, ANSWER, "the scheduler")
+        """Count the threads of workers that answer; that is the sign of life of the scheduler, too."""
+        threads = vigil.ask(self._client.nthreads, self._answer, "the scheduler")
         self._counted = time.monotonic()
-        self.workers = max(1, sum(threads.values()))
-        if threads:
+        self._present = list(threads)
+        if new := sorted(set(threads) - self._known):
+            self._known.update(new)
+            self._newcomers.append(preflight.introduction(self._first, self._client, new))
+        self._vigil.review(threads)
+        self.workers = max(1, sum(threads[worker] for worker in self._answering()))
+        if self._answering():
             self._peopled = self._counted
         elif self._counted - self._peopled > self._patience:
-            raise FvprocError(f"the cluster has had no worker for {self._patience:g} s; start some and run again")
+            silent = ", ".join(sorted(self._vigil.silent))
+            state = f"no worker that answers (silent: {silent})" if silent else "no worker"
+            raise FvprocError(f"the cluster has had {state} for {self._patience:g} s; start some and run again")
 
-    def _addresses(self) -> list[str]:
-        return list(self._ask(self._client.nthreads, ANSWER, "the scheduler"))
+    def _meet_newcomers(self) -> None:
+        """Refuse workers that joined and are not fit for the work, as the preflight does."""
+        for question in list(self._newcomers):
+            with suppress(queue.Empty):
+                seen, error = question.answer(0.0)
+                self._newcomers.remove(question)
+                if error is None:  # else they are gone, or the scheduler is, which shows elsewhere
+                    preflight.agree_all(seen, self._first)
+
+    def _answering(self) -> list[str]:
+        return [worker for worker in self._present if worker not in self._vigil.silent]
 
     def _look_after(self, late: list[_Flight]) -> None:
-        """Ask the workers that hold late tiles for a sign of life; give the tiles of the silent ones to others."""
-        processing = self._ask(self._client.processing, ANSWER, "the scheduler")
-        holder = {key: worker for worker, keys in processing.items() for key in keys}
-        silent: set[str] = set()
-        for worker in {holder[flight.future.key] for flight in late if flight.future.key in holder}:
-            try:
-                self._ask(lambda worker=worker: self._client.run(_sign, workers=[worker]), ANSWER, f"worker {worker}")  # type: ignore[misc]
-            except FvprocError:
-                silent.add(worker)
-        others = [worker for worker in self._addresses() if worker not in silent]
+        """Ask the workers that hold late tiles, or what these need, for a sign of life; twins for the silent ones'."""
+        parcels = [parcel for _, parcel in self._errands.values()]
+        held = vigil.holders(self._client, [*(flight.future for flight in late), *parcels], self._answer)
+        alive = {
+            worker: self._vigil.alive(worker) for worker in {each for workers in held.values() for each in workers}
+        }
+        for number, (errand, parcel) in list(self._errands.items()):
+            at = held[parcel.key]
+            # whoever fetches the errand from a silent one waits as well; or it waits itself for workers that are gone
+            if self._answering() and (not at or any(alive[worker] is False for worker in at)):
+                self._pack(number, errand)
         for flight in late:
-            worker = holder.get(flight.future.key)
-            if worker not in silent:
-                flight.patience *= 2  # it lives and computes
-                flight.since = time.monotonic()
-            elif others:
-                twin = self._submit(flight.number, flight.tile, **_elsewhere(others))
-                flight.twin, twin.twin = twin.future.key, flight.future.key
-            else:
-                raise FvprocError(
-                    f"worker {worker}: has not answered for {time.monotonic() - flight.since:.0f} s and there is no"
-                    " other; restart it and run again"
-                )
-
-    def _ask(self, question: Callable[[], Any], seconds: float, who: str) -> Any:
-        """Return an answer of the cluster, which may be dead or cut off: no wait for ever."""
-        answers: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
-
-        def ask() -> None:
-            try:
-                answers.put((True, question()))
-            except BaseException as error:
-                answers.put((False, error))
-
-        # a daemon: one that waits for a dead peer must not keep Python from ending
-        threading.Thread(target=ask, name="fvproc-watchdog", daemon=True).start()
-        try:
-            good, answer = answers.get(timeout=seconds)
-        except queue.Empty:
-            raise FvprocError(
-                f"{who} has not answered for {seconds:g} s; see whether it runs, then run again"
-            ) from None
-        if good:
-            return answer
-        if isinstance(answer, OSError):
-            raise FvprocError(f"{who} cannot be reached: {answer}; see whether it runs, then run again") from None
-        raise answer
-
-
-def _elsewhere(others: list[str]) -> dict[str, Any]:
-    return {"workers": others, "allow_other_workers": True} if others else {}
+            if flight.number not in self._errands:
+                continue
+            workers = held[flight.future.key]
+            if any(alive[worker] is None for worker in workers):
+                continue  # known within seconds
+            silent = any(alive[worker] is False for worker in workers)
+            # what waits for an errand that was packed anew may be computed where it waits
+            waits = flight.parcel != self._errands[flight.number][1].key
+            others = [worker for worker in self._answering() if waits or worker not in workers]
+            # one that answers may sit in a read that never ends, and a task that was meant for workers that are all
+            # gone is not given to those that come (distributed 2026.8): the second time its tile gets a twin as well
+            if others and (silent or waits or flight.looked):
+                self._submit(flight.number, flight.tile, flight.twins, others)
+            elif not silent:
+                flight.looked, flight.patience, flight.since = True, 2 * flight.patience, time.monotonic()
 
 
 def _fate(volume: ForceVolume, tile: Tile, future: Any, result: Any) -> Outcome:
-    """Return what became of a task that brought no report: a lost worker, an error of ours, or a lost scheduler."""
+    """Return what became of a task that brought no report: a lost worker, or an error of ours.
+
+    Raises
+    ------
+    FvprocError
+        If it was a lost scheduler: no other task will fare better.
+    """
     from distributed import KilledWorker
 
     error = result[1] if isinstance(result, tuple) else result
@@ -288,7 +315,7 @@ def _fate(volume: ForceVolume, tile: Tile, future: Any, result: Any) -> Outcome:
         return Failure(tile, Flag.WORKER_LOST, f"the workers that tried it died: {error}")
     if isinstance(error, (FvprocError, RuntimeError)):
         return error
-    return FvprocError(
+    raise FvprocError(
         f"{volume.path}: curves {tile.start} to {tile.stop - 1} came back as {future.status}: {error!r};"
         " the scheduler may have been lost"
     )
@@ -309,10 +336,6 @@ class _Report:
 
 def _deliver(errand: Errand) -> Errand:
     return errand
-
-
-def _sign() -> bool:
-    return True
 
 
 def task(errand: Errand, start: int, stop: int, step: int, kernel_version: str) -> _Report:

@@ -74,8 +74,14 @@ def connect(
     address = address or "" if scheduler_file is None else _address_in(scheduler_file)
     place = scheduler_file or repr(address)
     try:
-        # a client that fails over its address hangs when Python ends, one without a file waits for it for ever
+        # a client that fails over its address hangs when Python ends, one without a file waits for it for ever, one
+        # without certificates fails once more when it is collected
         resolve_address(address)
+        if address.startswith("tls://"):
+            from distributed.security import Security
+
+            if (security or Security()).get_connection_args("client").get("ssl_context") is None:
+                raise ValueError("there are no certificates")
         return Client(address, set_as_default=False, **({"security": security} if security is not None else {}))
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         hint = ""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fvproc.schedule.cluster import FIRST_WORKER, ClusterCrew
+from fvproc.schedule.cluster import ClusterCrew
 from fvproc.schedule.connect import connect
 from fvproc.schedule.threads import ThreadCrew
 from fvproc.schedule.work import TILE_BYTES, Crew
@@ -20,7 +20,7 @@ def crew(
     client: Any = None,
     threads: int | None = None,
     tile_bytes: int | None = None,
-    patience: float = FIRST_WORKER,
+    patience: float | None = None,
 ) -> Iterator[Crew]:
     """Yield the crew for a run.
 
@@ -34,8 +34,8 @@ def crew(
         Number of threads of this process; by default one for each core.
     tile_bytes : int, optional
         Bytes of raw curves in a tile.
-    patience : float
-        How long the cluster may be without any worker, s.
+    patience : float, optional
+        How long the cluster may be without any worker, s; by default the setting `fvproc.patience` of Dask, or 60.
 
     Raises
     ------

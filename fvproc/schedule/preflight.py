@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fvproc import engine
 from fvproc.errors import FvprocError
+from fvproc.schedule import vigil
 from fvproc.volume import ForceVolume
 
 # Machines that share a file may round its time differently, by up to 2 s (FAT).
 _TIME_TOLERANCE_NS = 2_000_000_000
 
 
-def check(volume: ForceVolume, client: Any, patience: float) -> None:
+def check(volume: ForceVolume, client: Any, patience: float, answer: float = vigil.ANSWER) -> set[str]:
     """Check scheduler and workers before work starts.
 
     Without this a module that is missing on the workers only leaves the tasks pending for ever.
@@ -25,30 +27,78 @@ def check(volume: ForceVolume, client: Any, patience: float) -> None:
     client : distributed.Client
         Of the cluster.
     patience : float
-        Seconds that the cluster may take to bring its first worker.
+        Seconds that the cluster may take to bring its first worker that answers.
+    answer : float
+        Seconds that a part of it may take to answer.
+
+    Returns
+    -------
+    set of str
+        Addresses of the workers that are fit for the work.
 
     Raises
     ------
     FvprocError
-        If there is no worker, or one lacks fvproc, has another kernel, or sees another file.
+        If there is no worker, or one lacks fvproc, has another kernel, or sees another file; if the scheduler or all
+        workers are silent. A worker that dies meanwhile is no reason: others may be left, or come.
     """
-    import asyncio
-
-    if not client.nthreads():
-        try:
-            client.wait_for_workers(1, timeout=patience)
-        except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
-            raise FvprocError(f"the cluster has no worker, not even after {patience:g} s; start some") from None
     # the scheduler unpickles each task; it does not read the input
-    agree("the scheduler", client.run_on_scheduler(inspection(None)), volume)
-    path = None if volume.format == "arrays" else volume.path  # arrays that can be sent at all need no file
-    for address, seen in client.run(inspection(path)).items():
-        agree(f"worker {address}", seen, volume)
+    agree(
+        "the scheduler", vigil.ask(lambda: client.run_on_scheduler(inspection(None)), answer, "the scheduler"), volume
+    )
+    end = time.monotonic() + patience
+    while True:
+        _wait_for_one(client, max(0.1, end - time.monotonic()), patience, answer)
+        seen = vigil.ask_all(client, inspection(_path(volume)), answer)
+        if fit := agree_all(seen, volume):
+            return fit
+        if time.monotonic() > end:
+            silent = "; ".join(f"worker {address}: {error}" for address, error in seen.items())
+            raise FvprocError(
+                f"the cluster has no worker that answers, not after {patience:g} s: {silent}; restart them, run again"
+            )
+
+
+def introduction(volume: ForceVolume, client: Any, workers: list[str]) -> vigil.Question:
+    """Ask workers that joined later what `check` asks; `agree_all` judges the answer."""
+    return vigil.Question(lambda: client.run(inspection(_path(volume)), workers=workers, on_error="return"))
+
+
+def agree_all(seen: Mapping[str, Any], volume: ForceVolume) -> set[str]:
+    """Return the workers that are fit for the work, not those that are gone; raise FvprocError for a strange one."""
+    fit = set()
+    for address, answer in seen.items():
+        if not isinstance(answer, vigil.GONE):
+            agree(f"worker {address}", answer, volume)
+            fit.add(address)
+    return fit
+
+
+def _path(volume: ForceVolume) -> str | None:
+    return None if volume.format == "arrays" else volume.path  # arrays that can be sent at all need no file
+
+
+def _wait_for_one(client: Any, seconds: float, patience: float, answer: float) -> None:
+    if vigil.ask(client.nthreads, answer, "the scheduler"):
+        return
+
+    def wait() -> None:
+        client.wait_for_workers(1, timeout=seconds)
+
+    try:
+        vigil.ask(wait, seconds + answer, "the scheduler")
+    except FvprocError:
+        if client.status != "running" or vigil.ask(client.nthreads, answer, "the scheduler"):
+            raise
+        raise FvprocError(
+            f"the cluster has no worker, not even after {patience:g} s; start some, or wait longer with"
+            " DASK_FVPROC__PATIENCE=600 in the environment"
+        ) from None
 
 
 def agree(who: str, seen: Any, volume: ForceVolume) -> None:
     """Raise FvprocError unless what a part of the cluster saw is what this process sees."""
-    if isinstance(seen, str):
+    if isinstance(seen, (str, Exception)):
         raise FvprocError(f"{who}: {seen}")
     version, size, modified_ns = seen
     if version != engine.KERNEL_VERSION:

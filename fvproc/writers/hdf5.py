@@ -15,6 +15,7 @@ from fvproc import provenance as origin
 from fvproc.errors import FileFormatError
 from fvproc.maps import ParameterMaps
 from fvproc.quantities import FLAG_MEANINGS, QUANTITIES, RECORD, Quantity
+from fvproc.storage import new_hdf5
 from fvproc.volume import Grid, VendorMap
 
 FORMAT = "fvproc-maps"
@@ -40,11 +41,13 @@ def write(maps: ParameterMaps, path: str | PathLike[str]) -> None:
     ------
     ValueError
         If a vendor map is not on the grid of the maps.
+    OSError
+        If the disk is full or refuses.
     """
     for name, vendor in maps.vendor_maps.items():
         if vendor.values.shape != maps.shape:
             raise ValueError(f"vendor map {name!r} has shape {vendor.values.shape}, the maps have {maps.shape}")
-    with h5py.File(path, "w") as file:
+    with new_hdf5(path) as file:
         file.attrs.update(
             NX_class="NXroot",
             default="entry",

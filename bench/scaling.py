@@ -1,0 +1,134 @@
+"""One worker or two, 10⁵ curves or 10⁷: the time of a run on a cluster, and the memory of client and workers.
+
+    python bench/scaling.py [--curves 100000 1000000] [--rounds 3]
+
+`dask worker` processes of one thread each; runs with one and with two workers alternate, medians are told. Large maps
+are a small simulated file whose curves come again and again: a plug-in of this bench reads it, so that no disk is
+filled. Peaks are of the resident memory of the largest process, seen every 50 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+from processes import CUSTOM, Client, Cluster
+
+import fvproc as fv
+from fvproc import simulate
+from fvproc.quantities import RECORD
+
+REPEATED = """
+if os.environ.get("BENCH_ROWS"):
+    import dataclasses
+    import numpy as np
+    from fvproc import readers
+    from fvproc.volume import Tile
+    honest_open, honest_read = readers.open_volume, readers.read_tile
+    def open_volume(*arguments, **options):
+        volume = honest_open(*arguments, **options)
+        return dataclasses.replace(volume, grid=dataclasses.replace(volume.grid, ny=int(os.environ["BENCH_ROWS"])))
+    def read(volume, tile):
+        small = dataclasses.replace(volume, grid=dataclasses.replace(volume.grid, ny=int(os.environ["BENCH_SMALL"])))
+        start = tile.start % (small.grid.curves - len(tile))
+        return honest_read(small, Tile(start, start + len(tile)))
+    readers.open_volume, readers.read_tile = open_volume, read
+"""
+
+
+class Peaks(threading.Thread):
+    """Watches the resident memory of some processes."""
+
+    def __init__(self, pids: dict[str, list[int]]) -> None:
+        super().__init__(daemon=True)
+        self.processes = {who: [psutil.Process(pid) for pid in group] for who, group in pids.items()}
+        self.before = {who: self._now(who) for who in pids}
+        self.peak = dict(self.before)
+        self.over = threading.Event()
+
+    def _now(self, who: str) -> float:
+        sizes = [0.0]
+        for process in self.processes[who]:
+            with suppress(psutil.Error):
+                sizes.append(process.memory_info().rss / 1e6)
+        return max(sizes)
+
+    def run(self) -> None:
+        """Look until it is over."""
+        while not self.over.wait(0.05):
+            for who in self.peak:
+                self.peak[who] = max(self.peak[who], self._now(who))
+
+
+def measured(cluster: Cluster, curves: Path, out: Path) -> tuple[float, float, Peaks]:
+    """Return the seconds from the first submission to the last tile, those of the process, and the peaks."""
+    out.unlink(missing_ok=True)
+    client = Client(cluster, [curves, "-o", out, "--scheduler-file", cluster.file])
+    assert cluster.scheduler is not None
+    peaks = Peaks(
+        {"client": [client.process.pid], "worker": cluster.worker_processes(), "scheduler": [cluster.scheduler.pid]}
+    )
+    peaks.start()
+    ended = client.wait(3000)
+    peaks.over.set()
+    if ended.status:
+        sys.exit(ended.said)
+    return ended.work, ended.seconds, peaks
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--curves", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=512)
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="fvproc-scaling-"))
+    small, width = 40, 1000
+    curves = folder / "map.h5"
+    simulate.write_map(curves, ny=small, nx=width, samples=options.samples, modulus=916e6, adhesion=4e-9, seed=1)
+    size = fv.open(curves).curve_bytes
+    print(f"2 × {options.samples} int16 samples a curve ({size} bytes), median of {options.rounds}, alternating\n")
+    print("| curves | workers | tiles s | run s | curves/s | × 1 worker | client MB | of them records | worker MB |")
+    print("|---" * 9 + "|")
+    for number in options.curves:
+        clusters = {}
+        for workers in options.workers:
+            settings = {"BENCH_ROWS": str(number // width), "BENCH_SMALL": str(small)}
+            clusters[workers] = Cluster(folder / f"{workers}", workers=workers, settings=settings)
+            (folder / f"{workers}" / "custom" / "sitecustomize.py").write_text(CUSTOM + REPEATED)
+            clusters[workers].start()
+        taken: dict[int, list[tuple[float, float, Peaks]]] = {workers: [] for workers in options.workers}
+        try:
+            for turn in range(options.rounds + 1):
+                for workers, cluster in clusters.items():
+                    result = measured(cluster, curves, folder / "out.h5")
+                    if turn:  # the first one warms up
+                        taken[workers].append(result)
+        finally:
+            for cluster in clusters.values():
+                cluster.close()
+        first = statistics.median(work for work, _, _ in taken[options.workers[0]])
+        for workers, results in taken.items():
+            work = statistics.median(work for work, _, _ in results)
+            wall = statistics.median(wall for _, wall, _ in results)
+            client = max(peaks.peak["client"] for _, _, peaks in results)
+            worker = max(peaks.peak["worker"] for _, _, peaks in results)
+            records = number * RECORD.itemsize / 1e6
+            print(
+                f"| {number:,} | {workers} | {work:.2f} | {wall:.1f} | {number / work:,.0f} | {first / work:.2f}"
+                f" | {client:.0f} | {records:.0f} | {worker:.0f} |",
+                flush=True,
+            )
+        time.sleep(1.0)
+
+
+if __name__ == "__main__":
+    main()

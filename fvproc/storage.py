@@ -1,0 +1,94 @@
+"""New HDF5 files on disks that may be full: the error is told, and the HDF5 library does not learn of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from typing import Any
+
+
+class _Patient:
+    """A file for HDF5 that takes everything and notes the first error.
+
+    The library (2.0 and before) cannot let go of a file that a full disk kept it from writing: it tries again when
+    Python ends, and crashes. Here it never fails; who made the file asks for `error` when it is closed.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self._file = open(path, "w+b", buffering=0)  # noqa: PTH123, SIM115
+        self.error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        """Write all of it, or note why not."""
+        view = memoryview(content).cast("B")
+        left = view
+        try:
+            while left and self.error is None:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self.error = error
+        return len(view)
+
+    def readinto(self, buffer: Any) -> int:
+        """Read; what could not be written is zeros."""
+        view = memoryview(buffer).cast("B")
+        got = self._file.readinto(view) or 0
+        view[got:] = bytes(len(view) - got)
+        return len(view)
+
+    def read(self, size: int = -1) -> bytes:
+        """Read; h5py takes for a file what can do this."""
+        return self._file.read(size) or b""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place in the file."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the place in the file."""
+        return self._file.tell()
+
+    def truncate(self, size: int | None = None) -> int:
+        """Make the file so long, or note why not."""
+        try:
+            self._file.truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+        return self._file.tell() if size is None else size
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+    def close(self) -> None:
+        """Close the file, or note why not: some file systems tell only now."""
+        try:
+            self._file.close()
+        except OSError as error:
+            self.error = self.error or error
+
+
+@contextmanager
+def new_hdf5(path: str | PathLike[str]) -> Iterator[Any]:
+    """Yield an `h5py.File` to write; an existing file is overwritten.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be made or written, such as on a full disk; at the latest when the block ends.
+    """
+    import h5py
+
+    patient = _Patient(path)
+    try:
+        with h5py.File(patient, "w") as file:
+            yield file
+    except BaseException as error:
+        if patient.error is not None and isinstance(error, (OSError, RuntimeError, ValueError)):
+            raise patient.error from error  # that is why
+        raise
+    finally:
+        patient.close()
+    if patient.error is not None:
+        raise patient.error

@@ -367,30 +367,66 @@ def explain(volume: ForceVolume, recipe: Recipe | None, y: int, x: int) -> Curve
     return engine.explain(volume, agree(volume, recipe), y, x)
 
 
-def lazy(volume: ForceVolume, recipe: Recipe | None = None) -> Any:
-    """Return a Dask array of records (ny, nx), by blocks of whole rows, for graphs of one's own.
+def lazy(volume: ForceVolume, recipe: Recipe | None = None, *, block_bytes: int | None = None) -> Any:
+    """Return a Dask array of records, for graphs of one's own; computed, it holds the bytes that `process` returns.
+
+    Nothing is read before it is computed, by whatever scheduler Dask has then; workers of a cluster must see the file.
+    ``ParameterMaps(volume.grid, fv.lazy(volume)).to_xarray()`` is a Dataset as lazy, with units and coordinates.
+
+    Parameters
+    ----------
+    volume, recipe : ForceVolume, Recipe
+        As for `process`.
+    block_bytes : int, optional
+        Bytes of raw curves in a block; by default 1/64 of the map, within 4 MB … 256 MB.
+
+    Returns
+    -------
+    dask.array.Array of RECORD, shape (ny, nx)
+        In blocks of whole rows, or in pieces of one row where a row is larger than a block. Curves that cannot be
+        read, after some attempts, are flagged ``read_error``.
 
     Raises
     ------
     CalibrationError, RecipeError
-        As `process`.
+        As `process`, at once.
+    FvprocError
+        If `block_bytes` is below one; when it is computed, if a worker has another kernel.
     """
     from fvproc import schedule
 
-    return schedule.lazy(volume, agree(volume, recipe))
+    return schedule.lazy(volume, agree(volume, recipe), block_bytes)
 
 
-def to_dask(volume: ForceVolume, branch: str = "retract") -> Any:
-    """Return a Dask array (ny, nx, samples) of the deflection of a branch in m, float64; invalid samples are NaN.
+def to_dask(volume: ForceVolume, branch: str = "retract", *, block_bytes: int | None = None) -> Any:
+    """Return a Dask array of the deflection of a branch; samples are in the order of time.
+
+    Parameters
+    ----------
+    volume : ForceVolume
+        What `open` returned.
+    branch : str
+        ``"approach"`` or ``"retract"``.
+    block_bytes : int, optional
+        Bytes of raw curves in a block, both branches; by default 1/64 of the map, within 4 MB … 16 MB.
+
+    Returns
+    -------
+    dask.array.Array of float64, shape (ny, nx, samples)
+        In m; invalid samples are NaN; no baseline is subtracted.
 
     Raises
     ------
     CalibrationError
         If the file lacks the deflection sensitivity.
+    FvprocError
+        If the branch is neither, or `block_bytes` is below one.
+    FileFormatError, OSError
+        When it is computed, if curves cannot be read: raw numbers have no flag that could say so.
     """
     from fvproc import schedule
 
-    return schedule.to_dask(volume, branch)
+    return schedule.to_dask(volume, branch, block_bytes)
 
 
 def save(maps: ParameterMaps, path: PathName, *, curve: CurveFit | None = None, overwrite: bool = True) -> None:

@@ -25,7 +25,8 @@ class ParameterMaps:
     grid : Grid
         Scan frame.
     records : ndarray of RECORD, shape (ny, nx), optional
-        Finished records; by default none is computed yet.
+        Finished records; by default none is computed yet. A Dask array of them, as `fvproc.lazy` returns, makes maps
+        to look at with `to_xarray`, as lazy as it is.
     provenance : mapping, optional
         How the numbers came about; written to every output.
     vendor_maps : mapping of str to VendorMap, optional

@@ -221,7 +221,7 @@ def test_lazy_records_of_rows_that_cannot_be_read_are_flagged(sei_file, referenc
     _failing(monkeypatch, OSError("the share went away"), where={0})
     volume = fv.open(sei_file)
     recipe = fv.Recipe().completed(volume)
-    records = schedule.lazy(volume, recipe, tile_bytes=8 * nx * volume.curve_bytes).compute()
+    records = schedule.lazy(volume, recipe, block_bytes=8 * nx * volume.curve_bytes).compute()
     assert np.all(records["flags"][:8] == Flag.READ_ERROR)
     assert records[8:].tobytes() == reference.records[8:].tobytes()
 

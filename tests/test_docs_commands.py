@@ -76,7 +76,8 @@ def test_a_cluster_by_hand(content, tmp_path, sei_file):
                 quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
                 processes.append(subprocess.Popen(command_of(line), cwd=tmp_path, **quiet))
                 waited = time.monotonic() + 30
-                while not (tmp_path / "scheduler.json").exists():
+                file = tmp_path / "scheduler.json"
+                while not (file.exists() and file.stat().st_size):  # there before it is filled
                     assert processes[0].poll() is None and time.monotonic() < waited
                     time.sleep(0.05)
             else:

@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fvproc import regions, sections, statistics
     from fvproc.api import (
         convert,
         curve,
@@ -70,11 +71,16 @@ _HOME = {
 }
 
 
+_MODULES = ("regions", "sections", "statistics")  # whose functions are called by their module: fv.regions.where
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
         return version("fvproc")
+    if name in _MODULES:
+        return importlib.import_module(f"fvproc.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'fvproc' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"fvproc.{_HOME[name]}"), name)
@@ -83,7 +89,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*_HOME, "__version__"])
+    return sorted([*_HOME, *_MODULES, "__version__"])
 
 
 __all__ = [
@@ -117,6 +123,9 @@ __all__ = [
     "open",
     "process",
     "process_many",
+    "regions",
     "save",
+    "sections",
+    "statistics",
     "to_dask",
 ]

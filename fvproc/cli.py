@@ -257,6 +257,12 @@ def _pixel(text: str, maps: ParameterMaps) -> tuple[int, int]:
     return y, x
 
 
+def _stats(options: argparse.Namespace) -> int:
+    from fvproc import region_tables
+
+    return region_tables.command(options)
+
+
 def _quantities(options: argparse.Namespace) -> int:
     from fvproc import report
 
@@ -306,6 +312,7 @@ _COMMANDS = {
     "simulate": _simulate,
     "convert": _convert,
     "plot": _plot,
+    "stats": _stats,
     "quantities": _quantities,
     "recipe": _print_recipe,
     "demo": _demo,

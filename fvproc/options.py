@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fvproc import region_tables
 from fvproc.errors import CalibrationError, RecipeError
 from fvproc.recipe import Recipe, leaves, merged, parse_quantity, read_settings
 from fvproc.volume import CALIBRATION_FIELDS, UNCERTAIN, ForceVolume
@@ -232,6 +233,8 @@ def build_parser() -> argparse.ArgumentParser:
     plot.add_argument("--curve", metavar="Y,X", help="which curve; by default one of median modulus")
     plot.add_argument("--overwrite", action="store_true")
     _add_calibration(plot)
+
+    region_tables.add_parser(commands)
 
     quantities = commands.add_parser("quantities", help="every quantity and flag, with unit and meaning")
     quantities.add_argument("--json", action="store_true")

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
         OutputError,
         RecipeError,
     )
-    from fvproc.maps import CurveFit, ParameterMaps
+    from fvproc.maps import CurveFit, Density, ParameterMaps
+    from fvproc.pictures import plot
     from fvproc.quantities import FLAG_MEANINGS, QUANTITIES, RECORD, Flag
     from fvproc.recipe import Recipe, Tip
     from fvproc.volume import Calibration, ForceVolume, Grid, Setting, Tile
@@ -64,7 +65,8 @@ _HOME = {
     **dict.fromkeys(
         ("CalibrationError", "FileFormatError", "FvprocError", "KernelError", "OutputError", "RecipeError"), "errors"
     ),
-    **dict.fromkeys(("CurveFit", "ParameterMaps"), "maps"),
+    **dict.fromkeys(("CurveFit", "Density", "ParameterMaps"), "maps"),
+    "plot": "pictures",
     **dict.fromkeys(("FLAG_MEANINGS", "QUANTITIES", "RECORD", "Flag"), "quantities"),
     **dict.fromkeys(("Recipe", "Tip"), "recipe"),
     **dict.fromkeys(("Calibration", "ForceVolume", "Grid", "Setting", "Tile"), "volume"),
@@ -99,6 +101,7 @@ __all__ = [
     "Calibration",
     "CalibrationError",
     "CurveFit",
+    "Density",
     "FileFormatError",
     "Flag",
     "ForceVolume",
@@ -121,6 +124,7 @@ __all__ = [
     "lazy",
     "load",
     "open",
+    "plot",
     "process",
     "process_many",
     "regions",

@@ -11,14 +11,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fvproc.errors import FvprocError, OutputError
 from fvproc.options import build_parser, calibration, recipe_for, settings
 from fvproc.recipe import Recipe, parse_quantity
-
-if TYPE_CHECKING:
-    from fvproc.maps import ParameterMaps
 
 DONE, PARTLY, REFUSED = 0, 1, 2
 
@@ -224,37 +221,10 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _plot(options: argparse.Namespace) -> int:
-    from fvproc import api, provenance, writers
+    from fvproc import api, pictures
 
-    maps = api.load(options.input)
-    output = Path(options.output or Path(options.input).with_suffix(".png"))
-    writers.check_writable(output, options.overwrite)
-    curve = None
-    if options.curves:
-        volume = api.open(options.curves, **calibration(options))
-        recipe = provenance.recipe_of(maps.provenance)
-        if volume.shape != maps.shape:
-            raise FvprocError(f"{options.curves}: its grid is {volume.shape}, that of the maps {maps.shape}")
-        if options.curve:
-            y, x = _pixel(options.curve, maps)
-            curve = api.explain(volume, recipe, y, x)
-        else:
-            curve = api.typical_curve(volume, api.agree(volume, recipe), maps)
-    elif options.curve:
-        raise FvprocError(f"--curve {options.curve}: also give --curves FILE, the measurement that holds it")
-    api.save(maps, output, curve=curve)
-    print(output)
-    return DONE
-
-
-def _pixel(text: str, maps: ParameterMaps) -> tuple[int, int]:
-    try:
-        y, x = (int(part) for part in text.split(","))
-    except ValueError:
-        raise FvprocError(f"--curve {text!r}: expected Y,X such as 12,30") from None
-    if not (0 <= y < maps.shape[0] and 0 <= x < maps.shape[1]):
-        raise FvprocError(f"--curve {text}: the grid has {maps.shape[0]} rows and {maps.shape[1]} columns")
-    return y, x
+    volume = api.open(options.curves, **calibration(options)) if options.curves else None
+    return pictures.command(options, volume)
 
 
 def _stats(options: argparse.Namespace) -> int:

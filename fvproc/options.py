@@ -53,6 +53,28 @@ def _add_calibration(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mapping", metavar="FILE", help="TOML that says where in an HDF5 file the curves lie")
 
 
+def _add_plot(plot: argparse.ArgumentParser) -> None:
+    plot.add_argument("-o", "--output", help="OUT.png, .svg or .pdf; by default beside the input")
+    plot.add_argument(
+        "--kind",
+        choices=("overview", "maps", "histogram", "correlation", "density", "curves", "flags", "topography"),
+        default="overview",
+        help="what to draw; density and curves need --curves",
+    )
+    plot.add_argument("--curves", metavar="FILE", help="the measurement: adds curves with their fits")
+    plot.add_argument(
+        "--curve", action="append", default=[], metavar="Y,X", help="which curve; by default of median modulus"
+    )
+    plot.add_argument(
+        "--quantity", action="append", default=[], metavar="NAME", help="of maps, histogram, correlation, topography"
+    )
+    plot.add_argument(
+        "--limits", action="append", default=[], metavar="NAME=LOW,HIGH", help="of the colours: modulus=10MPa,20GPa"
+    )
+    region_tables.add_regions(plot)
+    plot.add_argument("--overwrite", action="store_true")
+
+
 def calibration(options: argparse.Namespace) -> dict[str, Any]:
     """Return the keywords of `api.open`: calibration in SI units, its uncertainties, and the mapping."""
     values: dict[str, Any] = {"mapping": getattr(options, "mapping", None)}
@@ -228,10 +250,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     plot = commands.add_parser("plot", help="a picture of an output")
     plot.add_argument("input", help="an .h5 output of fvproc run")
-    plot.add_argument("-o", "--output", help="OUT.png, .svg or .pdf; by default beside the input")
-    plot.add_argument("--curves", metavar="FILE", help="the measurement: adds a curve with its fit")
-    plot.add_argument("--curve", metavar="Y,X", help="which curve; by default one of median modulus")
-    plot.add_argument("--overwrite", action="store_true")
+    _add_plot(plot)
     _add_calibration(plot)
 
     region_tables.add_parser(commands)

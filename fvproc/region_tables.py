@@ -38,24 +38,7 @@ def add_parser(commands: Any) -> None:
     """Add `fvproc stats` to the commands of the command line."""
     parser = commands.add_parser("stats", help="statistics of regions, thickness of films, line profiles")
     parser.add_argument("input", help="an .h5 output of fvproc run")
-    group = parser.add_argument_group("regions", "each may be given several times and start with a name, NAME: …")
-    group.add_argument(
-        "--where",
-        action="append",
-        default=[],
-        metavar="CONDITION",
-        help="such as 'modulus>1GPa', 'sei: modulus<100MPa & unflagged', 'no fit: fatal', '!snap_in'",
-    )
-    group.add_argument(
-        "--polygon",
-        action="append",
-        default=[],
-        metavar="Y,X …",
-        help="three corners or more, in pixels, '0,0 0,63 63,0', or all with a unit, '0nm,0nm 0nm,500nm 1um,0nm'",
-    )
-    group.add_argument(
-        "--mask", action="append", default=[], metavar="FILE", help=".npy, .png or .tif; each value but 0 is a region"
-    )
+    add_regions(parser)
     parser.add_argument(
         "--quantity",
         action="append",
@@ -80,6 +63,28 @@ def add_parser(commands: Any) -> None:
         "-o", "--output", metavar="FILE", help=".json; or .csv, beside which .histograms.csv, .profiles.csv … are put"
     )
     parser.add_argument("--overwrite", action="store_true")
+
+
+def add_regions(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name regions, which `collect` reads."""
+    group = parser.add_argument_group("regions", "each may be given several times and start with a name, NAME: …")
+    group.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="such as 'modulus>1GPa', 'sei: modulus<100MPa & unflagged', 'no fit: fatal', '!snap_in'",
+    )
+    group.add_argument(
+        "--polygon",
+        action="append",
+        default=[],
+        metavar="Y,X …",
+        help="three corners or more, in pixels, '0,0 0,63 63,0', or all with a unit, '0nm,0nm 0nm,500nm 1um,0nm'",
+    )
+    group.add_argument(
+        "--mask", action="append", default=[], metavar="FILE", help=".npy, .png or .tif; each value but 0 is a region"
+    )
 
 
 def command(options: argparse.Namespace) -> int:

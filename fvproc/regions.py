@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from fvproc.errors import FileFormatError, FvprocError
 from fvproc.maps import ParameterMaps
-from fvproc.quantities import FATAL_BITS, QUANTITIES, Flag
+from fvproc.quantities import FATAL_BITS, QUANTITIES, Flag, readable
 from fvproc.recipe import parse_quantity
 from fvproc.volume import Grid
 
@@ -267,3 +268,82 @@ def _read_png(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         # a palette's numbers are as good as any labels, but its colours are what was painted
         return np.asarray(image.convert("RGB") if image.mode in ("P", "RGBA", "LA") else image)
+
+
+def materials(maps: ParameterMaps, quantity: str = "modulus", *, smallest: float = 0.005) -> dict[str, np.ndarray]:
+    """Return the populations into which the values of a quantity fall of themselves, lowest first.
+
+    The density of the values (of their logarithms, where the quantity spans decades) is smoothed by their median
+    standard error and parted at its valleys, where these lie below half of the lower peak beside them.
+
+    Parameters
+    ----------
+    maps : ParameterMaps
+        On the (ny, nx) grid.
+    quantity : str
+        A name of the registry.
+    smallest : float
+        Populations of a smaller share of the values join their neighbour.
+
+    Returns
+    -------
+    dict of str to ndarray of bool, shape (ny, nx)
+        Named by their median, ``"1.5 GPa"``. One that holds everything where nothing parts; empty without values.
+
+    Raises
+    ------
+    RegionError
+        If the quantity is unknown.
+    """
+    if quantity not in QUANTITIES:
+        raise RegionError(f"quantity {quantity!r}: unknown; choose from {', '.join(QUANTITIES)}")
+    values = maps[quantity].astype(np.float64)
+    log = QUANTITIES[quantity].log
+    with np.errstate(invalid="ignore", divide="ignore"):
+        placed = np.log(values) if log else values
+        errors = maps[f"{quantity}_std"] / (values if log else 1.0) if f"{quantity}_std" in QUANTITIES else None
+    valued = np.isfinite(placed)
+    if not valued.any():
+        return {}
+    inside = placed[valued]
+    limits = _valleys(inside, None if errors is None else errors[valued], smallest)
+    found: dict[str, np.ndarray] = {}
+    for low, high in zip([-np.inf, *limits], [*limits, np.inf], strict=True):
+        mask = valued & (placed >= low) & (placed < high)
+        median = float(np.median(values[mask]))
+        factor, unit = readable(QUANTITIES[quantity].unit, np.array([median]))
+        name = f"{median * factor:.3g} {unit}".rstrip()
+        found[name if name not in found else f"{name} ({len(found) + 1})"] = mask
+    return found
+
+
+def _valleys(values: np.ndarray, errors: np.ndarray | None, smallest: float) -> list[float]:
+    """Return the places that part values into populations, ascending."""
+    low, high = np.percentile(values, (0.1, 99.9))
+    if not high > low:
+        return []
+    steps = 1000
+    width = 0.01 * (high - low)
+    if errors is not None and np.isfinite(errors).any():
+        width = max(width, float(np.median(errors[np.isfinite(errors)])))
+    edges = np.linspace(low - 3 * width, high + 3 * width, steps + 1)
+    counts = np.histogram(values, edges)[0].astype(float)
+    reach = np.arange(-steps // 2, steps // 2 + 1) * (edges[1] - edges[0])
+    density = np.convolve(counts, np.exp(-0.5 * (reach / width) ** 2), mode="same")
+    rising = np.diff(density) > 0
+    peaks = [int(p) for p in np.flatnonzero(~np.append(rising, False) & np.append(False, rising))]
+    valleys = [int(a + np.argmin(density[a:b])) for a, b in pairwise(peaks)]
+    cumulated = np.cumsum(counts) / counts.sum()
+    while valleys:
+        bounds = [0.0, *(float(cumulated[v]) for v in valleys), 1.0]
+        # the shallowest valley goes first: its two peaks are one population
+        depths = [density[v] / min(density[peaks[i]], density[peaks[i + 1]]) for i, v in enumerate(valleys)]
+        small = [
+            i for i in range(len(valleys)) if min(bounds[i + 1] - bounds[i], bounds[i + 2] - bounds[i + 1]) < smallest
+        ]
+        worst = max(small or range(len(valleys)), key=lambda i: depths[i])
+        if not small and depths[worst] < 0.5:
+            break
+        peaks.pop(worst if density[peaks[worst]] < density[peaks[worst + 1]] else worst + 1)
+        valleys.pop(worst)
+    return [float((edges[v] + edges[v + 1]) / 2) for v in valleys]

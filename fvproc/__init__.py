@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         RecipeError,
     )
     from fvproc.maps import CurveFit, Density, ParameterMaps
+    from fvproc.pages.report import write_report
     from fvproc.pictures import plot
     from fvproc.quantities import FLAG_MEANINGS, QUANTITIES, RECORD, Flag
     from fvproc.recipe import Recipe, Tip
@@ -67,6 +68,7 @@ _HOME = {
     ),
     **dict.fromkeys(("CurveFit", "Density", "ParameterMaps"), "maps"),
     "plot": "pictures",
+    "write_report": "pages.report",
     **dict.fromkeys(("FLAG_MEANINGS", "QUANTITIES", "RECORD", "Flag"), "quantities"),
     **dict.fromkeys(("Recipe", "Tip"), "recipe"),
     **dict.fromkeys(("Calibration", "ForceVolume", "Grid", "Setting", "Tile"), "volume"),
@@ -132,4 +134,5 @@ __all__ = [
     "sections",
     "statistics",
     "to_dask",
+    "write_report",
 ]

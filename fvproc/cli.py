@@ -233,6 +233,14 @@ def _stats(options: argparse.Namespace) -> int:
     return region_tables.command(options)
 
 
+def _report(options: argparse.Namespace) -> int:
+    from fvproc import api
+    from fvproc.pages import report as pages
+
+    volume = api.open(options.curves, **calibration(options)) if options.curves else None
+    return (pages.report_command if options.command == "report" else pages.view_command)(options, volume)
+
+
 def _quantities(options: argparse.Namespace) -> int:
     from fvproc import report
 
@@ -283,6 +291,8 @@ _COMMANDS = {
     "convert": _convert,
     "plot": _plot,
     "stats": _stats,
+    "report": _report,
+    "view": _report,
     "quantities": _quantities,
     "recipe": _print_recipe,
     "demo": _demo,

@@ -254,6 +254,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_calibration(plot)
 
     region_tables.add_parser(commands)
+    for page in region_tables.add_page_parsers(commands):
+        _add_calibration(page)
 
     quantities = commands.add_parser("quantities", help="every quantity and flag, with unit and meaning")
     quantities.add_argument("--json", action="store_true")

@@ -100,7 +100,7 @@ def plot(
         regions = materials_or_all(maps)
     curves: list[CurveFit] = []
     if volume is not None and recipe is not None and kind in ("overview", "curves"):
-        curves = _curves(volume, recipe, maps, pixels, regions if kind == "curves" else None)
+        curves = curves_of(volume, recipe, maps, pixels, regions if kind == "curves" else None)
     density = None
     if kind == "density" and volume is not None and recipe is not None:
         from fvproc import density as counted
@@ -154,7 +154,7 @@ def materials_or_all(maps: ParameterMaps) -> dict[str, np.ndarray]:
     return regions.materials(maps) or {"whole map": regions.everything(maps)}
 
 
-def _curves(
+def curves_of(
     volume: ForceVolume,
     recipe: Recipe,
     maps: ParameterMaps,
@@ -186,7 +186,7 @@ def command(options: argparse.Namespace, volume: ForceVolume | None) -> int:
     output = Path(options.output or default)
     if options.curve and volume is None:
         raise FvprocError(f"--curve {options.curve[0]}: also give --curves FILE, the measurement that holds it")
-    pixels = [_pixel(text) for text in options.curve]
+    pixels = [pixel_of(text) for text in options.curve]
     if options.kind in _OF_CURVES and volume is None:
         raise FvprocError(f"--kind {options.kind}: also give --curves FILE, the measurement")
     plot(
@@ -204,7 +204,8 @@ def command(options: argparse.Namespace, volume: ForceVolume | None) -> int:
     return 0
 
 
-def _pixel(text: str) -> tuple[int, int]:
+def pixel_of(text: str) -> tuple[int, int]:
+    """Read ``"Y,X"``."""
     try:
         y, x = (int(part) for part in text.split(","))
     except ValueError:

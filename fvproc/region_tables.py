@@ -22,6 +22,7 @@ from fvproc.regions import RegionError
 from fvproc.statistics import Fit, Statistics
 
 WHOLE = "whole map"
+EMBEDDED = 36  # curves in a report, if no number is given
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,27 @@ def add_regions(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--mask", action="append", default=[], metavar="FILE", help=".npy, .png or .tif; each value but 0 is a region"
     )
+
+
+def add_page_parsers(commands: Any) -> list[argparse.ArgumentParser]:
+    """Add `fvproc report` and `fvproc view` to the commands; return their parsers, which also take a calibration."""
+    made = commands.add_parser("report", help="one HTML page with maps, numbers, curves and statistics; no network")
+    made.add_argument("input", help="an .h5 output of fvproc run")
+    made.add_argument("-o", "--output", metavar="OUT.html", help="by default beside the input")
+    made.add_argument("--curves", metavar="FILE", help="the measurement: puts curves with their fits into the page")
+    made.add_argument("--curve", action="append", default=[], metavar="Y,X", help="a curve that must be in it")
+    made.add_argument("--embed", type=int, default=EMBEDDED, metavar="N", help=f"how many others; default {EMBEDDED}")
+    add_regions(made)
+    made.add_argument("--overwrite", action="store_true")
+    view = commands.add_parser("view", help="the same page, served to this machine only, with every curve of the file")
+    view.add_argument("input", help="an .h5 output of fvproc run")
+    view.add_argument(
+        "--curves", metavar="FILE", help="the measurement, from which curves are read as they are clicked"
+    )
+    view.add_argument("--port", type=int, default=0, metavar="N", help="by default any that is free")
+    view.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
+    add_regions(view)
+    return [made, view]
 
 
 def command(options: argparse.Namespace) -> int:

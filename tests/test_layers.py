@@ -23,7 +23,7 @@ FLOORS = [
     {"models"},
     {"recipe"},
     {"_core", "reference", "maps"},
-    {"readers", "provenance", "regions"},
+    {"readers", "provenance", "regions", "curve_numbers"},
     {"statistics"},
     {"simulate", "engine", "writers", "journal"},
     {"systematic", "density"},
@@ -32,6 +32,7 @@ FLOORS = [
     {"schedule", "report", "truth", "options"},
     {"job"},
     {"bulk", "conversion", "pictures"},
+    {"pages"},
     {"api"},
     {"cli", "__init__"},
     {"__main__"},
@@ -95,7 +96,7 @@ def test_only_the_schedule_knows_dask():
     ["import fvproc", "import fvproc.cli; fvproc.cli.build_parser()"],
 )
 def test_start_up_imports_nothing_heavy(command):
-    heavy = "('dask', 'distributed', 'h5py', 'tifffile', 'matplotlib', 'scipy', 'xarray')"
+    heavy = "('dask', 'distributed', 'h5py', 'tifffile', 'matplotlib', 'scipy', 'xarray', 'plotly')"
     code = f"import sys; {command}; sys.exit(' '.join(m for m in {heavy} if m in sys.modules) or None)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=TESTS)
     assert done.returncode == 0, done.stderr

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         OutputError,
         RecipeError,
     )
+    from fvproc.exports import export
     from fvproc.maps import CurveFit, Density, ParameterMaps
     from fvproc.pages.report import write_report
     from fvproc.pictures import plot
@@ -67,6 +68,7 @@ _HOME = {
         ("CalibrationError", "FileFormatError", "FvprocError", "KernelError", "OutputError", "RecipeError"), "errors"
     ),
     **dict.fromkeys(("CurveFit", "Density", "ParameterMaps"), "maps"),
+    "export": "exports",
     "plot": "pictures",
     "write_report": "pages.report",
     **dict.fromkeys(("FLAG_MEANINGS", "QUANTITIES", "RECORD", "Flag"), "quantities"),
@@ -121,6 +123,7 @@ __all__ = [
     "convert",
     "curve",
     "explain",
+    "export",
     "fit_curves",
     "from_arrays",
     "lazy",

@@ -233,6 +233,12 @@ def _stats(options: argparse.Namespace) -> int:
     return region_tables.command(options)
 
 
+def _export(options: argparse.Namespace) -> int:
+    from fvproc import exports
+
+    return exports.command(options)
+
+
 def _report(options: argparse.Namespace) -> int:
     from fvproc import api
     from fvproc.pages import report as pages
@@ -291,6 +297,7 @@ _COMMANDS = {
     "convert": _convert,
     "plot": _plot,
     "stats": _stats,
+    "export": _export,
     "report": _report,
     "view": _report,
     "quantities": _quantities,

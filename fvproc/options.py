@@ -253,6 +253,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_plot(plot)
     _add_calibration(plot)
 
+    export = commands.add_parser("export", help="an output in another format, or some quantities of it as TIFF")
+    export.add_argument("input", help="an .h5 output of fvproc run")
+    export.add_argument("output", help="OUT.tif, .ome.tif, .gsf, .csv, .npz …")
+    export.add_argument("--quantity", action="append", default=[], metavar="NAME", help="TIFF: these and the flags")
+    export.add_argument("--rotated", action="store_true", help=".tif: in the frame of the sample, by the scan angle")
+    export.add_argument("--cloud", action="store_true", help=".tif: cloud-optimised, with overviews; needs rasterio")
+    export.add_argument("--overwrite", action="store_true")
+
     region_tables.add_parser(commands)
     for page in region_tables.add_page_parsers(commands):
         _add_calibration(page)

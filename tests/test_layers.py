@@ -31,7 +31,7 @@ FLOORS = [
     {"region_tables"},
     {"schedule", "report", "truth", "options"},
     {"job"},
-    {"bulk", "conversion", "pictures"},
+    {"bulk", "conversion", "pictures", "exports"},
     {"pages"},
     {"api"},
     {"cli", "__init__"},

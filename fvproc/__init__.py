@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fvproc import regions, sections, statistics
     from fvproc.api import (
         convert,
         curve,
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
         OutputError,
         RecipeError,
     )
-    from fvproc.maps import CurveFit, ParameterMaps
+    from fvproc.exports import export
+    from fvproc.maps import CurveFit, Density, ParameterMaps
+    from fvproc.pages.report import write_report
+    from fvproc.pictures import plot
     from fvproc.quantities import FLAG_MEANINGS, QUANTITIES, RECORD, Flag
     from fvproc.recipe import Recipe, Tip
     from fvproc.volume import Calibration, ForceVolume, Grid, Setting, Tile
@@ -65,11 +69,17 @@ _HOME = {
     **dict.fromkeys(
         ("CalibrationError", "FileFormatError", "FvprocError", "KernelError", "OutputError", "RecipeError"), "errors"
     ),
-    **dict.fromkeys(("CurveFit", "ParameterMaps"), "maps"),
+    **dict.fromkeys(("CurveFit", "Density", "ParameterMaps"), "maps"),
+    "export": "exports",
+    "plot": "pictures",
+    "write_report": "pages.report",
     **dict.fromkeys(("FLAG_MEANINGS", "QUANTITIES", "RECORD", "Flag"), "quantities"),
     **dict.fromkeys(("Recipe", "Tip"), "recipe"),
     **dict.fromkeys(("Calibration", "ForceVolume", "Grid", "Setting", "Tile"), "volume"),
 }
+
+
+_MODULES = ("regions", "sections", "statistics")  # whose functions are called by their module: fv.regions.where
 
 
 def __getattr__(name: str) -> Any:
@@ -77,6 +87,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("fvproc")
+    if name in _MODULES:
+        return importlib.import_module(f"fvproc.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'fvproc' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"fvproc.{_HOME[name]}"), name)
@@ -85,7 +97,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*_HOME, "__version__"])
+    return sorted([*_HOME, *_MODULES, "__version__"])
 
 
 __all__ = [
@@ -95,6 +107,7 @@ __all__ = [
     "Calibration",
     "CalibrationError",
     "CurveFit",
+    "Density",
     "FileFormatError",
     "Flag",
     "ForceVolume",
@@ -115,13 +128,19 @@ __all__ = [
     "convert",
     "curve",
     "explain",
+    "export",
     "fit_curves",
     "from_arrays",
     "lazy",
     "load",
     "open",
+    "plot",
     "process",
     "process_many",
+    "regions",
     "save",
+    "sections",
+    "statistics",
     "to_dask",
+    "write_report",
 ]

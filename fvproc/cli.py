@@ -13,16 +13,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fvproc import run_command
 from fvproc.errors import FvprocError, OutputError
 from fvproc.options import DONE, PARTLY, REFUSED, build_parser, calibration, recipe_for, settings
 from fvproc.recipe import Recipe, parse_quantity
-from fvproc.volume import Setting
-
-if TYPE_CHECKING:
-    from fvproc.maps import ParameterMaps
 
 
 @contextmanager
@@ -125,6 +120,7 @@ def _convert(options: argparse.Namespace) -> int:
 
 def _calibrate(options: argparse.Namespace) -> int:
     from fvproc import api, calibrate, calibration_file, report
+    from fvproc.volume import Setting
 
     volume = api.open(options.input, **calibration(options))
     if options.of == "tip":
@@ -168,37 +164,30 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _plot(options: argparse.Namespace) -> int:
-    from fvproc import api, provenance, writers
+    from fvproc import api, pictures
 
-    maps = api.load(options.input)
-    output = Path(options.output or Path(options.input).with_suffix(".png"))
-    writers.check_writable(output, options.overwrite)
-    curve = None
-    if options.curves:
-        volume = api.open(options.curves, **calibration(options))
-        recipe = provenance.recipe_of(maps.provenance)
-        if volume.shape != maps.shape:
-            raise FvprocError(f"{options.curves}: its grid is {volume.shape}, that of the maps {maps.shape}")
-        if options.curve:
-            y, x = _pixel(options.curve, maps)
-            curve = api.explain(volume, recipe, y, x)
-        else:
-            curve = api.typical_curve(volume, api.agree(volume, recipe), maps)
-    elif options.curve:
-        raise FvprocError(f"--curve {options.curve}: also give --curves FILE, the measurement that holds it")
-    api.save(maps, output, curve=curve)
-    print(output)
-    return DONE
+    volume = api.open(options.curves, **calibration(options)) if options.curves else None
+    return pictures.command(options, volume)
 
 
-def _pixel(text: str, maps: ParameterMaps) -> tuple[int, int]:
-    try:
-        y, x = (int(part) for part in text.split(","))
-    except ValueError:
-        raise FvprocError(f"--curve {text!r}: expected Y,X such as 12,30") from None
-    if not (0 <= y < maps.shape[0] and 0 <= x < maps.shape[1]):
-        raise FvprocError(f"--curve {text}: the grid has {maps.shape[0]} rows and {maps.shape[1]} columns")
-    return y, x
+def _stats(options: argparse.Namespace) -> int:
+    from fvproc import region_tables
+
+    return region_tables.command(options)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from fvproc import exports
+
+    return exports.command(options)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from fvproc import api
+    from fvproc.pages import report as pages
+
+    volume = api.open(options.curves, **calibration(options)) if options.curves else None
+    return (pages.report_command if options.command == "report" else pages.view_command)(options, volume)
 
 
 def _quantities(options: argparse.Namespace) -> int:
@@ -252,6 +241,10 @@ _COMMANDS = {
     "calibrate": _calibrate,
     "bench": _bench,
     "plot": _plot,
+    "stats": _stats,
+    "export": _export,
+    "report": _report,
+    "view": _report,
     "quantities": _quantities,
     "recipe": _print_recipe,
     "demo": _demo,

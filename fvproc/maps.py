@@ -139,6 +139,30 @@ def not_computed(curves: int, flag: Flag = Flag.NOT_COMPUTED) -> np.ndarray:
 
 
 @dataclass(frozen=True, slots=True)
+class Density:
+    """How often force and separation of all curves fall together, for plots.
+
+    Parameters
+    ----------
+    separation_edges : ndarray of float64, shape (n + 1,)
+        Of tip and undeformed surface, m; negative in contact.
+    force_edges : ndarray of float64, shape (m + 1,)
+        In N.
+    approach, retract : ndarray of int64, shape (m, n)
+        Samples in each cell, force along the rows.
+    curves, left_out : int
+        Curves counted, and those without a contact point, which could not be.
+    """
+
+    separation_edges: np.ndarray
+    force_edges: np.ndarray
+    approach: np.ndarray
+    retract: np.ndarray
+    curves: int
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
 class CurveFit:
     """One curve with its fit, for eyes and plots; arrays in SI, samples in the order of time.
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fvproc import region_tables
 from fvproc.errors import CalibrationError, RecipeError
 from fvproc.recipe import Recipe, leaves, merged, parse_quantity, read_settings
 from fvproc.volume import CALIBRATION_FIELDS, UNCERTAIN, ForceVolume
@@ -53,6 +54,28 @@ def _add_calibration(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--calibration", metavar="FILE", help="what `fvproc calibrate` wrote; goes behind the above")
     parser.add_argument("--mapping", metavar="FILE", help="TOML that says where in an HDF5 file the curves lie")
+
+
+def _add_plot(plot: argparse.ArgumentParser) -> None:
+    plot.add_argument("-o", "--output", help="OUT.png, .svg or .pdf; by default beside the input")
+    plot.add_argument(
+        "--kind",
+        choices=("overview", "maps", "histogram", "correlation", "density", "curves", "flags", "topography"),
+        default="overview",
+        help="what to draw; density and curves need --curves",
+    )
+    plot.add_argument("--curves", metavar="FILE", help="the measurement: adds curves with their fits")
+    plot.add_argument(
+        "--curve", action="append", default=[], metavar="Y,X", help="which curve; by default of median modulus"
+    )
+    plot.add_argument(
+        "--quantity", action="append", default=[], metavar="NAME", help="of maps, histogram, correlation, topography"
+    )
+    plot.add_argument(
+        "--limits", action="append", default=[], metavar="NAME=LOW,HIGH", help="of the colours: modulus=10MPa,20GPa"
+    )
+    region_tables.add_regions(plot)
+    plot.add_argument("--overwrite", action="store_true")
 
 
 def calibration(options: argparse.Namespace) -> dict[str, Any]:
@@ -261,11 +284,20 @@ def build_parser() -> argparse.ArgumentParser:
 
     plot = commands.add_parser("plot", help="a picture of an output")
     plot.add_argument("input", help="an .h5 output of fvproc run")
-    plot.add_argument("-o", "--output", help="OUT.png, .svg or .pdf; by default beside the input")
-    plot.add_argument("--curves", metavar="FILE", help="the measurement: adds a curve with its fit")
-    plot.add_argument("--curve", metavar="Y,X", help="which curve; by default one of median modulus")
-    plot.add_argument("--overwrite", action="store_true")
+    _add_plot(plot)
     _add_calibration(plot)
+
+    export = commands.add_parser("export", help="an output in another format, or some quantities of it as TIFF")
+    export.add_argument("input", help="an .h5 output of fvproc run")
+    export.add_argument("output", help="OUT.tif, .ome.tif, .gsf, .csv, .npz …")
+    export.add_argument("--quantity", action="append", default=[], metavar="NAME", help="TIFF: these and the flags")
+    export.add_argument("--rotated", action="store_true", help=".tif: in the frame of the sample, by the scan angle")
+    export.add_argument("--cloud", action="store_true", help=".tif: cloud-optimised, with overviews; needs rasterio")
+    export.add_argument("--overwrite", action="store_true")
+
+    region_tables.add_parser(commands)
+    for page in region_tables.add_page_parsers(commands):
+        _add_calibration(page)
 
     quantities = commands.add_parser("quantities", help="every quantity and flag, with unit and meaning")
     quantities.add_argument("--json", action="store_true")

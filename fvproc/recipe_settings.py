@@ -18,6 +18,7 @@ _FACTORS = {
     "N": {"N": 1.0, "uN": 1e-6, "µN": 1e-6, "nN": 1e-9, "pN": 1e-12},
     "N/m": {"N/m": 1.0, "mN/m": 1e-3, "pN/nm": 1e-3, "nN/nm": 1.0},
     "m/V": {"m/V": 1.0, "nm/V": 1e-9, "um/V": 1e-6, "µm/V": 1e-6, "pm/V": 1e-12},
+    "J": {"J": 1.0, "aJ": 1e-18, "fJ": 1e-15, "eV": 1.602176634e-19, "keV": 1.602176634e-16},
     "": {"": 1.0, "%": 0.01},
 }
 
@@ -30,7 +31,7 @@ def parse_quantity(text: Any, unit: str, name: str) -> float:
     text : float or str
         A bare number is taken to be in `unit`.
     unit : str
-        The SI unit wanted: ``"m"``, ``"rad"``, ``"Pa"``, ``"N"``, ``"N/m"``, ``"m/V"`` or ``""``.
+        The SI unit wanted: ``"m"``, ``"rad"``, ``"Pa"``, ``"N"``, ``"N/m"``, ``"m/V"``, ``"J"`` or ``""``.
     name : str
         What is being parsed, for the message.
 

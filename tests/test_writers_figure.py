@@ -18,7 +18,7 @@ from test_writers_samples import described, dmt_curve, film_maps, ramp_maps, ran
 from fvproc.maps import ParameterMaps, not_computed
 from fvproc.quantities import QUANTITIES, RECORD, Flag, readable
 from fvproc.volume import Grid
-from fvproc.writers import figure, panels
+from fvproc.writers import figure, panels, sheet
 
 
 def single() -> ParameterMaps:
@@ -77,7 +77,7 @@ def drawn_texts(monkeypatch, page):
 @pytest.mark.parametrize("case", CASES)
 def test_no_text_overlaps_another_or_leaves_the_page(monkeypatch, case, with_curve):
     maps = CASES[case]()
-    with matplotlib.rc_context(figure._style()):
+    with matplotlib.rc_context(sheet.style()):
         page = figure.draw(maps, curve_of(maps) if with_curve else None)
         texts = drawn_texts(monkeypatch, page)
     assert len(texts) >= 10

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from fvproc.errors import OutputError
 from fvproc.maps import ParameterMaps
 from fvproc.quantities import FLAG_MEANINGS, QUANTITIES, Flag
 
@@ -55,7 +56,29 @@ BANDS: tuple[Band, ...] = (
 )
 
 
-def plane(maps: ParameterMaps, band: Band) -> np.ndarray:
-    """Return one plane, (ny, nx) little-endian float32, contiguous, top row of the scan first as images have it."""
-    values = maps[band.name] if band.shift is None else (maps.flags >> np.uint32(band.shift)) & _HALF_MASK
+def bands_of(quantities: Sequence[str] | None) -> tuple[Band, ...]:
+    """Return the planes of some quantities and of the flags, in the order of the registry; all for None.
+
+    Raises
+    ------
+    OutputError
+        If a quantity is unknown.
+    """
+    if quantities is None:
+        return BANDS
+    for name in quantities:
+        if name not in QUANTITIES:
+            raise OutputError(f"quantity {name!r}: unknown; choose from {', '.join(QUANTITIES)}")
+    return tuple(band for band in BANDS if band.shift is not None or band.name in quantities)
+
+
+def plane(maps: ParameterMaps, band: Band, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """Return the image rows [start, stop) of one plane, little-endian float32, contiguous, top row of the scan first.
+
+    No more of the records is read than these rows: they may lie in a file larger than memory.
+    """
+    ny = maps.shape[0]
+    stop = ny if stop is None else min(stop, ny)
+    rows = slice(ny - stop, ny - start)
+    values = maps[band.name][rows] if band.shift is None else (maps.flags[rows] >> np.uint32(band.shift)) & _HALF_MASK
     return np.ascontiguousarray(values[::-1], "<f4")

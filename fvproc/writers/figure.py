@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -23,6 +20,8 @@ from fvproc.maps import CurveFit, ParameterMaps
 from fvproc.quantities import FATAL_BITS, FLAG_MEANINGS, QUANTITIES, Flag
 from fvproc.volume import Grid
 from fvproc.writers import panels
+from fvproc.writers.curve_panel import draw_curve
+from fvproc.writers.sheet import new_figure, store
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 MAPPED = {"height": "cividis", "modulus": "viridis", "adhesion": "magma", "deformation": "plasma"}
 COUNTED = ("modulus", "adhesion", "deformation")
 ERROR_COLOURS = "cividis"
-DOTS_PER_INCH = 300
 
 # the page in inches, from which every panel gets its place
 LEFT, RIGHT, TOP, BOTTOM = 0.40, 0.10, 0.72, 0.42
@@ -41,11 +39,6 @@ ROW_GAP = 0.66  # between rows: scale bar or axis below, title above
 BAR_GAP, BAR_WIDTH = 0.06, 0.09
 TALLEST, LOWEST = 2.6, 1.6  # height of the maps at most, and of what is no map at least
 THINNEST = 0.16  # a map thinner than this part of its length is stretched
-
-# Matplotlib keeps its settings, fonts and caches for the process as a whole.
-_DRAWING = threading.Lock()
-_STYLES: tuple[str, ...] = ("axes", "figure.", "font", "grid", "hatch", "image", "legend", "lines", "mathtext")
-_STYLES += ("patch", "path", "pdf", "savefig", "svg", "text", "xtick", "ytick")
 
 
 def write(maps: ParameterMaps, path: str | PathLike[str], *, curve: CurveFit | None = None) -> None:
@@ -60,32 +53,13 @@ def write(maps: ParameterMaps, path: str | PathLike[str], *, curve: CurveFit | N
     curve : CurveFit, optional
         A typical curve with its fit.
     """
-    kind = Path(path).suffix.lower().lstrip(".")
-    about = origin.to_json(maps.provenance)
-    made_by = f"{origin.PROGRAM} {origin.version()}"
-    # no dates: equal maps give equal bytes
-    metadata: dict[str, dict[str, str | None]] = {
-        "png": {"Software": made_by, "Description": about},
-        "svg": {"Creator": made_by, "Description": about, "Date": None},
-        "pdf": {"Creator": made_by, "Subject": about, "CreationDate": None},
-    }
-    with _DRAWING, matplotlib.rc_context(_style()):
-        figure = draw(maps, curve)
-        figure.savefig(path, format=kind, dpi=DOTS_PER_INCH, metadata=metadata[kind])
+    store(lambda: draw(maps, curve), path, maps.provenance)
 
 
-def _style() -> dict[str, Any]:
-    """Return matplotlib's own defaults, whatever the user's settings, and what makes an SVG reproducible."""
-    defaults = {
-        key: matplotlib.rcParamsDefault[key]
-        for key in matplotlib.rcParamsDefault
-        if key.startswith(_STYLES) and key not in ("savefig.directory", "figure.raise_window")
-    }
-    return {**defaults, "svg.hashsalt": origin.PROGRAM}
-
-
-def draw(maps: ParameterMaps, curve: CurveFit | None = None) -> Figure:
-    """Return the picture as a matplotlib Figure that pyplot knows nothing of."""
+def draw(
+    maps: ParameterMaps, curve: CurveFit | None = None, limits: Mapping[str, tuple[float, float]] | None = None
+) -> Figure:
+    """Return the picture as a Figure that pyplot knows nothing of; `limits` (SI) go before the robust ones."""
     if maps.grid.curves == 1:
         return _draw_single(maps, curve)
     page = _Page(maps)
@@ -93,13 +67,10 @@ def draw(maps: ParameterMaps, curve: CurveFit | None = None) -> Figure:
     scales = {}
     for column, (name, colours) in enumerate(MAPPED.items()):
         quantity = QUANTITIES[name]
-        values, title = maps[name], quantity.label
-        if name == "height":
-            # the zero of z is the scanner's own affair; nothing is levelled, so slopes are those of the scan
-            finite = values[np.isfinite(values)]
-            if finite.size:
-                values, title = values - np.median(finite), f"{title} − median"
-        scales[name] = panels.scale_of(values, quantity.unit, colours, log=quantity.log)
+        values, title = shown(maps, name)
+        scales[name] = panels.scale_of(
+            values, quantity.unit, colours, log=quantity.log, limits=(limits or {}).get(name)
+        )
         errors = maps[f"{name}_std"] if f"{name}_std" in QUANTITIES else None
         page.map(0, column, next(letters), title, values, scales[name], errors, curve)
     with np.errstate(all="ignore"):
@@ -114,10 +85,21 @@ def draw(maps: ParameterMaps, curve: CurveFit | None = None) -> Figure:
     page.below(axes)
     _draw_legend(page, 2, 1, maps, wide=curve is None)
     if curve is not None:
-        axes = page.panel(2, 2, next(letters), _curve_title(curve), columns=2)
-        panels.draw_curve(axes, curve)
-    _draw_heading(page.figure, maps)
+        axes = page.panel(2, 2, next(letters), curve_title(curve), columns=2)
+        draw_curve(axes, curve)
+    draw_heading(page.figure, maps)
     return page.figure
+
+
+def shown(maps: ParameterMaps, name: str) -> tuple[np.ndarray, str]:
+    """Return the values of a quantity as pictures show them, and their title: heights from their median."""
+    values, title = maps[name], QUANTITIES[name].label
+    if name in ("height", "contact_height"):
+        # the zero of z is the scanner's own affair; nothing is levelled, so slopes are those of the scan
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            return values - np.median(finite), f"{title} − median"
+    return values, title
 
 
 @dataclass
@@ -141,7 +123,7 @@ class _Page:
         other = max(LOWEST, self.size[1])
         self.rows = (self.size[1], other, other)
         width = LEFT + 4 * COLUMN + 4 * GUTTER + RIGHT - 0.2
-        self.figure = _figure(width, TOP + sum(self.rows) + 2 * ROW_GAP + BOTTOM)
+        self.figure = new_figure(width, TOP + sum(self.rows) + 2 * ROW_GAP + BOTTOM)
 
     @property
     def grid(self) -> Grid:
@@ -221,13 +203,7 @@ class _Page:
         return LEFT + column * (COLUMN + GUTTER), top
 
 
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _draw_heading(figure: Figure, maps: ParameterMaps) -> None:
+def draw_heading(figure: Figure, maps: ParameterMaps) -> None:
     """Write the name of the file and, in one line or two, what was done with it."""
     width, height = figure.get_size_inches()
     source = maps.provenance.get("input")
@@ -308,7 +284,8 @@ def summary(maps: ParameterMaps) -> list[str]:
     return parts
 
 
-def _curve_title(curve: CurveFit) -> str:
+def curve_title(curve: CurveFit) -> str:
+    """Return pixel, modulus and adhesion of a curve in a line."""
     modulus = panels.number_with_error(curve.record, "modulus")
     lower = float(curve.record["modulus_lower"])
     if modulus == "no value" and math.isfinite(lower):
@@ -373,15 +350,15 @@ def _draw_single(maps: ParameterMaps, curve: CurveFit | None) -> Figure:
     height = TOP + pitch * len(rows) + BOTTOM
     plot = 5.2 if curve is not None else 0.0
     width = LEFT + 0.15 + (plot + 0.5 if plot else 0.0) + table + 0.3
-    figure = _figure(width, height)
+    figure = new_figure(width, height)
     if curve is not None:
         axes = figure.add_axes(((LEFT + 0.15) / width, BOTTOM / height, plot / width, (height - TOP - BOTTOM) / height))
-        panels.draw_curve(axes, curve)
+        draw_curve(axes, curve)
     left = LEFT + (plot + 0.65 if plot else 0.0)
     for number, (label, text) in enumerate(rows):
         y = 1 - (TOP + (number + 0.5) * pitch) / height
         style: dict[str, Any] = {"fontsize": panels.NORMAL, "va": "center_baseline"}
         figure.text(left / width, y, label, color=panels.QUIET, **style)
         figure.text((left + table) / width, y, text, ha="right", color=panels.INK, **style)
-    _draw_heading(figure, maps)
+    draw_heading(figure, maps)
     return figure

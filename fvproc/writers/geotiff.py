@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from os import PathLike
 from typing import Any
@@ -16,9 +16,10 @@ from fvproc import provenance as origin
 from fvproc.maps import ParameterMaps
 from fvproc.quantities import FLAG_MEANINGS
 from fvproc.volume import Grid
-from fvproc.writers.bands import BANDS, Band, plane
+from fvproc.writers.bands import Band, bands_of, plane
 
 TILE = 256  # pixels along each edge; TIFF wants multiples of 16
+LEVEL = 6  # of zlib
 NANOMETRE = 1e-9  # unit of the coordinates: in metres QGIS and GDAL round them away
 
 # types of a tag's values
@@ -30,6 +31,7 @@ DOUBLE = 12
 PAGE_NAME = 285
 MODEL_PIXEL_SCALE = 33550
 MODEL_TIEPOINT = 33922
+MODEL_TRANSFORMATION = 34264
 GEO_KEY_DIRECTORY = 34735
 GEO_DOUBLE_PARAMS = 34736
 GEO_ASCII_PARAMS = 34737
@@ -54,7 +56,13 @@ CLASSIC_LIMIT = 2**32 - 2**26
 TiffTag = tuple[int, int, int | None, Any, bool]
 
 
-def write(maps: ParameterMaps, path: str | PathLike[str]) -> None:
+def write(
+    maps: ParameterMaps,
+    path: str | PathLike[str],
+    *,
+    quantities: Sequence[str] | None = None,
+    rotated: bool = False,
+) -> None:
     """Write the multi-band GeoTIFF: float32 bands in SI units, NaN as nodata, top row of the scan first.
 
     The bands are those of `fvproc.writers.bands`: every quantity of the registry, then the flags as two bands of 16
@@ -67,31 +75,42 @@ def write(maps: ParameterMaps, path: str | PathLike[str]) -> None:
         What to write.
     path : path-like
         An existing file is overwritten in place; `fvproc.writers.save` puts a finished file in its place instead.
+    quantities : sequence of str, optional
+        Which to write, beside the flags; by default all.
+    rotated : bool
+        Whether the raster lies in the frame of the sample, turned counter-clockwise by the scan angle about the lower
+        left corner, and not in that of the scan. GDAL and QGIS resample it for display.
+
+    Raises
+    ------
+    OutputError
+        If a quantity is unknown.
     """
+    bands = bands_of(quantities)
     ny, nx = maps.shape
-    stored = 4 * len(BANDS) * math.ceil(ny / TILE) * math.ceil(nx / TILE) * TILE * TILE
+    stored = 4 * len(bands) * math.ceil(ny / TILE) * math.ceil(nx / TILE) * TILE * TILE
     with tifffile.TiffWriter(path, bigtiff=stored > CLASSIC_LIMIT, byteorder="<") as file:
         file.write(
-            _tiles(maps),
-            shape=(len(BANDS), ny, nx),
+            _tiles(maps, bands),
+            shape=(len(bands), ny, nx),
             dtype="<f4",
             tile=(TILE, TILE),
             planarconfig="separate",
             photometric="minisblack",
-            extrasamples=["unspecified"] * (len(BANDS) - 1),
-            extratags=[*geographic_tags(maps.grid), metadata_tag(maps, BANDS)],
+            extrasamples=["unspecified"] * (len(bands) - 1),
+            extratags=[*geographic_tags(maps.grid, rotated), metadata_tag(maps, bands)],
             **page_settings(maps.grid),
         )
 
 
-def _tiles(maps: ParameterMaps) -> Iterator[np.ndarray]:
-    """Yield the tiles band by band, filled up with NaN at the edges, so that one band at a time is in memory."""
+def _tiles(maps: ParameterMaps, bands: tuple[Band, ...]) -> Iterator[np.ndarray]:
+    """Yield the tiles band by band, filled up with NaN at the edges, so that one row of tiles is in memory."""
     ny, nx = maps.shape
-    for band in BANDS:
-        values = plane(maps, band)
+    for band in bands:
         for row in range(0, ny, TILE):
+            values = plane(maps, band, row, row + TILE)
             for column in range(0, nx, TILE):
-                part = values[row : row + TILE, column : column + TILE]
+                part = values[:, column : column + TILE]
                 tile = np.full((TILE, TILE), np.nan, "<f4")
                 tile[: part.shape[0], : part.shape[1]] = part
                 yield tile
@@ -103,7 +122,7 @@ def page_settings(grid: Grid) -> dict[str, Any]:
     return {
         # the number 8 that every reader knows: tifffile's "deflate" would write the older 32946
         "compression": "zlib",
-        "compressionargs": {"level": 6},
+        "compressionargs": {"level": LEVEL},
         "predictor": False,  # Bio-Formats cannot undo the predictor for floats
         # without a unit Bio-Formats would read nanometres as micrometres
         "resolution": (_per_centimetre(dx), _per_centimetre(dy)),
@@ -124,7 +143,7 @@ def _per_centimetre(pixel: float) -> tuple[int, int]:
     return max(density.numerator, 1), density.denominator
 
 
-def geographic_tags(grid: Grid) -> list[TiffTag]:
+def geographic_tags(grid: Grid, rotated: bool = False) -> list[TiffTag]:
     """Return the tags that place the raster: lower left corner of the scan at (0, 0), y upward, in nanometres."""
     dy, dx = pixel_in_nanometres(grid)
     # key, where its value is (0: here, else the tag), how many, the value or its offset in that tag
@@ -139,9 +158,16 @@ def geographic_tags(grid: Grid) -> list[TiffTag]:
     # raster (0, 0) is the top left corner of the image, which is the upper left one of the scan
     tiepoint = (0.0, 0.0, 0.0, 0.0, grid.ny * dy, 0.0)
     nodata = "nan"
-    return [
+    place: list[TiffTag] = [
         (MODEL_PIXEL_SCALE, DOUBLE, 3, (dx, dy, 0.0), False),
         (MODEL_TIEPOINT, DOUBLE, len(tiepoint), tiepoint, False),
+    ]
+    if rotated:
+        cosine, sine, top = math.cos(math.radians(grid.rotation)), math.sin(math.radians(grid.rotation)), grid.ny * dy
+        rows = ((cosine * dx, sine * dy, 0.0, -sine * top), (sine * dx, -cosine * dy, 0.0, cosine * top))
+        place = [(MODEL_TRANSFORMATION, DOUBLE, 16, (*rows[0], *rows[1], *(0.0,) * 4, 0.0, 0.0, 0.0, 1.0), False)]
+    return [
+        *place,
         (GEO_KEY_DIRECTORY, SHORT, len(directory), directory, False),
         (GEO_DOUBLE_PARAMS, DOUBLE, 1, (NANOMETRE,), False),
         ascii_tag(GEO_ASCII_PARAMS, _FRAME + _UNIT),

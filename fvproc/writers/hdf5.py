@@ -119,12 +119,15 @@ def _write_map(
     """Write one map, compressed in chunks, over its axes; equal maps give equal bytes, so no times are kept."""
     dataset = group.create_dataset(
         name,
-        data=np.ascontiguousarray(values),
+        shape=values.shape,
+        dtype=values.dtype,
         chunks=(min(CHUNK, values.shape[0]), min(CHUNK, values.shape[1])),
         fillvalue=fill,
         track_times=False,
         **_COMPRESSION,
     )
+    for row in range(0, values.shape[0], CHUNK):  # the records may lie in a file larger than memory
+        dataset[row : row + CHUNK] = values[row : row + CHUNK]
     if fill is not None:
         dataset.attrs["_FillValue"] = fill
     for dimension, axis in zip(dataset.dims, axes, strict=True):

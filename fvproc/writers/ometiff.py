@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from xml.etree import ElementTree
 
@@ -9,7 +11,7 @@ import tifffile
 
 from fvproc.maps import ParameterMaps
 from fvproc.writers import geotiff
-from fvproc.writers.bands import BANDS, plane
+from fvproc.writers.bands import Band, bands_of, plane
 
 _NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 _SCHEMA = "http://www.openmicroscopy.org/Schemas/OME/2016-06/ome.xsd"
@@ -18,7 +20,7 @@ _ANNOTATION = "Annotation:0"
 STRIP_BYTES = 2**16  # what a strip holds before compression; ImageJ without plug-ins reads strips, not tiles
 
 
-def write(maps: ParameterMaps, path: str | PathLike[str]) -> None:
+def write(maps: ParameterMaps, path: str | PathLike[str], *, quantities: Sequence[str] | None = None) -> None:
     """Write the image stack: one float32 page per band, top row of the scan first, described by OME-XML.
 
     Pages are those of `fvproc.writers.bands`, each with the geographic tags and GDAL's metadata, so that GDAL shows
@@ -30,18 +32,29 @@ def write(maps: ParameterMaps, path: str | PathLike[str]) -> None:
         What to write.
     path : path-like
         An existing file is overwritten in place; `fvproc.writers.save` puts a finished file in its place instead.
+    quantities : sequence of str, optional
+        Which to write, beside the flags; by default all.
+
+    Raises
+    ------
+    OutputError
+        If a quantity is unknown.
     """
+    bands = bands_of(quantities)
     ny, nx = maps.shape
     # ImageJ without plug-ins reads classic TIFF only, so BigTIFF is for files that need it
-    large = 4 * len(BANDS) * ny * nx > geotiff.CLASSIC_LIMIT
-    description = _ome_xml(maps)
+    large = 4 * len(bands) * ny * nx > geotiff.CLASSIC_LIMIT
+    rows = max(1, min(ny, STRIP_BYTES // (4 * nx)))
+    description = _ome_xml(maps, bands)
     # tifffile's own OME mode makes one image per call to `write`, hence metadata=None and our own XML
     with tifffile.TiffWriter(path, bigtiff=large, byteorder="<") as file:
-        for number, band in enumerate(BANDS):
+        for number, band in enumerate(bands):
             file.write(
-                plane(maps, band),
+                _strips(maps, band, rows),
+                shape=(ny, nx),
+                dtype="<f4",
                 photometric="minisblack",
-                rowsperstrip=max(1, min(ny, STRIP_BYTES // (4 * nx))),
+                rowsperstrip=rows,
                 description=description if number == 0 else None,
                 extratags=[
                     geotiff.ascii_tag(geotiff.PAGE_NAME, band.title),
@@ -52,7 +65,13 @@ def write(maps: ParameterMaps, path: str | PathLike[str]) -> None:
             )
 
 
-def _ome_xml(maps: ParameterMaps) -> bytes:
+def _strips(maps: ParameterMaps, band: Band, rows: int) -> Iterator[bytes]:
+    """Yield the compressed strips of a page, so that one strip at a time is in memory."""
+    for row in range(0, maps.shape[0], rows):
+        yield zlib.compress(plane(maps, band, row, row + rows).tobytes(), geotiff.LEVEL)
+
+
+def _ome_xml(maps: ParameterMaps, bands: tuple[Band, ...]) -> bytes:
     """Return the OME-XML in ASCII, its elements in the order that the schema asks for."""
     ny, nx = maps.shape
     dy, dx = geotiff.pixel_in_nanometres(maps.grid)
@@ -72,7 +91,7 @@ def _ome_xml(maps: ParameterMaps) -> bytes:
         Interleaved="false",
         SizeX=str(nx),
         SizeY=str(ny),
-        SizeC=str(len(BANDS)),
+        SizeC=str(len(bands)),
         SizeZ="1",
         SizeT="1",
         PhysicalSizeX=repr(dx),
@@ -80,9 +99,9 @@ def _ome_xml(maps: ParameterMaps) -> bytes:
         PhysicalSizeY=repr(dy),
         PhysicalSizeYUnit="nm",
     )
-    for number, band in enumerate(BANDS):
+    for number, band in enumerate(bands):
         ElementTree.SubElement(pixels, "Channel", ID=f"Channel:0:{number}", Name=band.title, SamplesPerPixel="1")
-    for number in range(len(BANDS)):
+    for number in range(len(bands)):
         ElementTree.SubElement(
             pixels, "TiffData", IFD=str(number), FirstC=str(number), FirstZ="0", FirstT="0", PlaneCount="1"
         )

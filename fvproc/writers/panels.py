@@ -30,6 +30,7 @@ SMALL, NORMAL = 7.0, 8.0  # type sizes, points
 BELOW = 6.5  # from the bottom of a map to the middle of its scale bar, points
 TITLE_PAD = 5.0  # from the top of a panel to the baseline of what stands over it, points
 _ROUNDING = 1e-6  # values that differ by less, relative to themselves, differ by float32 only
+MOSTLY = 0.98  # of the values must be positive for a logarithmic scale: zero in their midst is no small number
 LOG_DECADES = 1.5  # a quantity that may be logarithmic is so from this span on
 MINUS = "\N{MINUS SIGN}"
 
@@ -54,7 +55,14 @@ class Scale:
         return float(self.norm.vmin or 0.0), float(self.norm.vmax or 0.0)
 
 
-def scale_of(values: np.ndarray, unit: str, colours: str, *, log: bool = False) -> Scale | None:
+def scale_of(
+    values: np.ndarray,
+    unit: str,
+    colours: str,
+    *,
+    log: bool = False,
+    limits: tuple[float, float] | None = None,
+) -> Scale | None:
     """Return a scale from the 1st to the 99th percentile, logarithmic if allowed and called for; None without values.
 
     Parameters
@@ -67,19 +75,22 @@ def scale_of(values: np.ndarray, unit: str, colours: str, *, log: bool = False) 
         Name of a colour map.
     log : bool
         Whether the quantity may span decades.
+    limits : tuple of float, optional
+        In place of the percentiles, in `unit`; so that several pictures can be compared.
     """
     finite = values[np.isfinite(values)].astype(float)
     if not finite.size:
         return None
     factor, name = (1.0, "%") if unit == "%" else readable(unit, finite)
     shown = finite * factor
+    given = None if limits is None else (limits[0] * factor, limits[1] * factor)
     if log:
         positive = shown[shown > 0]
-        if positive.size:
-            low, high = np.percentile(positive, (1, 99))
-            if math.log10(high / low) > LOG_DECADES:
+        if positive.size > MOSTLY * shown.size:
+            low, high = given or np.percentile(positive, (1, 99))
+            if low > 0 and math.log10(high / low) > LOG_DECADES:
                 return Scale(factor, name, LogNorm(low, high), colormaps[colours])
-    low, high = np.percentile(shown, (1, 99))
+    low, high = given or np.percentile(shown, (1, 99))
     if not high - low > _ROUNDING * abs(high + low):
         margin = abs(low) * 0.01 or 1.0
         low, high = low - margin, high + margin
@@ -95,6 +106,8 @@ def draw_map(axes: Axes, values: np.ndarray, grid: Grid, scale: Scale | None, *,
         nothing(axes)
         return None
     shown = np.ma.masked_invalid(values.astype(float) * scale.factor)
+    if scale.log:  # which would mask the few that are not positive as if they were missing
+        shown = np.ma.maximum(shown, scale.limits[0] * 0.1)
     return axes.imshow(
         shown,
         cmap=scale.colours.with_extremes(bad=MASKED),
@@ -317,58 +330,6 @@ def draw_histogram(axes: Axes, values: np.ndarray, scale: Scale | None, label: s
 def bins_for(count: int) -> int:
     """Return a number of bins that shows the shape without the noise: about the cube root, 8 to 64."""
     return int(min(max(8.0, 2 * count ** (1 / 3)), 64))
-
-
-def draw_curve(axes: Axes, curve: CurveFit) -> None:
-    """Draw force against piezo extension from the contact point: both branches, fit, and pull-off."""
-    tidy(axes)
-    all_z = np.concatenate([curve.approach_z, curve.retract_z])
-    all_force = np.concatenate([curve.approach_force, curve.retract_force])
-    seen = np.isfinite(all_z) & np.isfinite(all_force)
-    if not seen.any():
-        nothing(axes)
-        return
-    contact = float(curve.record["contact_point"])
-    known = float(all_z[seen].min()) <= contact <= float(all_z[seen].max())
-    origin = contact if known else 0.0
-    z_factor, z_unit = readable("m", np.array([np.ptp(all_z[seen])]))
-    force_factor, force_unit = readable("N", np.array([np.max(np.abs(all_force[seen]))]))
-
-    def place(z: np.ndarray, force: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return (z - origin) * z_factor, force * force_factor
-
-    axes.axhline(0, color=MASKED, lw=0.8, zorder=0)
-    axes.plot(*place(curve.approach_z, curve.approach_force), color=APPROACH_COLOUR, lw=1.1, label="approach")
-    dots: dict[str, Any] = {"marker": "o", "ms": 2.6, "mew": 0, "lw": 0.5, "alpha": 0.9}
-    axes.plot(*place(curve.retract_z, curve.retract_force), color=RETRACT_COLOUR, label="retract", **dots)
-    if curve.fit_z.size:
-        axes.plot(*place(curve.fit_z, curve.fit_force), color=FIT_COLOUR, lw=1.8, label="fit", zorder=4)
-    if known:
-        axes.axvline(0, color=INK, lw=0.8, ls=(0, (4, 2)), zorder=1, label="contact point")
-    start, stop = (window(curve, all_z[seen]) - origin) * z_factor
-    axes.set_xlim(start, stop)
-    numbers(axes.xaxis, False, 9)
-    numbers(axes.yaxis, False, 6)
-    reference = "z − contact point" if known else "z"
-    axes.set_xlabel(f"piezo extension {reference} ({z_unit})", fontsize=SMALL, labelpad=2)
-    axes.set_ylabel(f"force ({force_unit})", fontsize=SMALL, labelpad=2)
-    axes.legend(fontsize=SMALL, frameon=False, loc="upper left", handlelength=1.6, labelspacing=0.3, borderaxespad=0.2)
-
-
-def window(curve: CurveFit, z: np.ndarray) -> np.ndarray:
-    """Return the (start, stop) of z worth showing: contact and pull-off, and as much baseline again on the left."""
-    low, high = float(z.min()), float(z.max())
-    margin = 0.02 * (high - low) or 1e-9
-    contact = float(curve.record["contact_point"])
-    if not low <= contact <= high:  # nor is NaN
-        return np.array([low - margin, high + margin])
-    foot = min(contact, float(curve.fit_z.min())) if curve.fit_z.size else contact
-    finite = np.isfinite(curve.retract_force)
-    if finite.any():
-        foot = min(foot, float(curve.retract_z[finite][np.argmin(curve.retract_force[finite])]))
-    start = max(low, foot - 1.5 * (high - foot))
-    margin = 0.03 * (high - start) or 1e-9
-    return np.array([start - margin, high + margin])
 
 
 def number_with_error(record: np.ndarray, name: str) -> str:

@@ -22,22 +22,30 @@ from fvproc.recipe import Recipe, parse_quantity
 
 @contextmanager
 def _stoppable() -> Iterator[list[int]]:
-    """Turn SIGTERM, as batch systems send it before they kill, into Ctrl-C; yield the signals that came."""
+    """Let Ctrl-C, and SIGTERM, as batch systems send it before they kill, end a run in order; yield the signals.
+
+    The second one, and one where nothing is in flight, is KeyboardInterrupt at once.
+    """
     came: list[int] = []
 
     def stop(number: int, _: object) -> None:
         came.append(number)
-        raise KeyboardInterrupt
+        flow = sys.modules.get("fvproc.schedule.flow")
+        if len(came) > 1 or flow is None or not flow.ask_to_stop():
+            raise KeyboardInterrupt
 
+    before = {}
     try:
-        before = signal.signal(signal.SIGTERM, stop)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, stop)
     except ValueError:  # not in the main thread
         yield came
         return
     try:
         yield came
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _info(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fvproc import region_tables
+from fvproc import region_options
 from fvproc.errors import CalibrationError, RecipeError
 from fvproc.recipe import Recipe, leaves, merged, parse_quantity, read_settings
 from fvproc.volume import CALIBRATION_FIELDS, UNCERTAIN, ForceVolume
@@ -74,7 +74,7 @@ def _add_plot(plot: argparse.ArgumentParser) -> None:
     plot.add_argument(
         "--limits", action="append", default=[], metavar="NAME=LOW,HIGH", help="of the colours: modulus=10MPa,20GPa"
     )
-    region_tables.add_regions(plot)
+    region_options.add_regions(plot)
     plot.add_argument("--overwrite", action="store_true")
 
 
@@ -295,8 +295,8 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--cloud", action="store_true", help=".tif: cloud-optimised, with overviews; needs rasterio")
     export.add_argument("--overwrite", action="store_true")
 
-    region_tables.add_parser(commands)
-    for page in region_tables.add_page_parsers(commands):
+    region_options.add_parser(commands)
+    for page in region_options.add_page_parsers(commands):
         _add_calibration(page)
 
     quantities = commands.add_parser("quantities", help="every quantity and flag, with unit and meaning")

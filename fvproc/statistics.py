@@ -10,6 +10,7 @@ import numpy as np
 
 from fvproc.maps import ParameterMaps
 from fvproc.quantities import QUANTITIES
+from fvproc.region_options import DEFAULT_QUANTITIES
 from fvproc.regions import RegionError
 
 PERCENTILES = (5, 25, 75, 95)
@@ -17,16 +18,6 @@ MEDIAN_TO_SIGMA = 1.4826022185056018  # σ over the median absolute deviation of
 CLIP = 3.0  # in σ: values further off are another material, or a fault
 # variance of a normal distribution cut off at ±CLIP σ, over that of the whole one: 1 − 2kφ(k) / (2Φ(k) − 1)
 _CLIPPED_VARIANCE = 1 - CLIP * math.sqrt(2 / math.pi) * math.exp(-(CLIP**2) / 2) / math.erf(CLIP / math.sqrt(2))
-DEFAULT_QUANTITIES = (
-    "modulus",
-    "adhesion",
-    "deformation",
-    "indentation",
-    "stiffness",
-    "dissipation",
-    "adhesion_energy",
-    "contact_height",
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -360,3 +360,23 @@ def test_a_scheduler_that_does_not_answer_is_named():
     quick = dask.config.set({"distributed.comm.timeouts.connect": "300ms"})
     with quick, pytest.raises(FvprocError, match=r"127\.0\.0\.1:9"):
         schedule.connect("tcp://127.0.0.1:9")
+
+
+def test_a_run_that_is_asked_to_stop_ends_between_two_tiles(sei_file):
+    """As a signal handler asks: an exception raised there may be swallowed by whatever is interrupted."""
+    assert not flow.ask_to_stop()  # nothing runs
+
+    class Asks(Unmoved):
+        tiles = 0
+
+        def advance(self, tile, failed):
+            self.tiles += 1
+            if self.tiles == 5:
+                assert flow.ask_to_stop()
+
+    asks = Asks()
+    with pytest.raises(KeyboardInterrupt):
+        fv.process(sei_file, tile_bytes=1, threads=2, progress=asks)
+    assert 5 <= asks.tiles < 50
+    assert not flow.ask_to_stop()
+    fv.process(sei_file, tile_bytes=10**6)  # the next run knows nothing of it

@@ -16,7 +16,7 @@ from fvproc.maps import CurveFit, ParameterMaps
 from fvproc.pages import page
 from fvproc.pictures import curves_of, materials_or_all, pixel_of
 from fvproc.recipe import Recipe
-from fvproc.region_tables import EMBEDDED
+from fvproc.region_options import EMBEDDED
 from fvproc.volume import ForceVolume
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -17,6 +18,20 @@ from fvproc.volume import Tile
 
 # After Ctrl-C: what is in flight may land within this time, s.
 GRACE = 10.0
+
+_asked = threading.Event()
+_running = 0
+
+
+def ask_to_stop() -> bool:
+    """Ask the run of this process to end as after Ctrl-C, between two tiles; return whether there is one.
+
+    For signal handlers: an exception raised at any point of the program may be swallowed there, as in a callback of the
+    garbage collector, and the run would go on.
+    """
+    if _running:
+        _asked.set()
+    return _running > 0
 
 
 def run(jobs: Iterable[Job], crew: Crew, progress: Progress | None = None) -> None:
@@ -41,7 +56,9 @@ def run(jobs: Iterable[Job], crew: Crew, progress: Progress | None = None) -> No
     KeyboardInterrupt
         After what was in flight has landed, for at most `GRACE` seconds, and unfinished jobs were paused.
     """
+    global _running
     flow = _Flow(iter(jobs), crew, progress)
+    _running += 1
     if progress is not None:
         progress.start(crew.workers)
     event("run_started", workers=crew.workers)
@@ -57,6 +74,9 @@ def run(jobs: Iterable[Job], crew: Crew, progress: Progress | None = None) -> No
             raise
         event("run_done")
     finally:
+        _running -= 1
+        if not _running:
+            _asked.clear()
         try:
             crew.close()
         finally:
@@ -113,6 +133,8 @@ class _Flow:
         while True:
             while self._crew.room() > 0 and self._submit_next():
                 pass
+            if _asked.is_set() and self.active:
+                raise KeyboardInterrupt
             if not self.active:
                 return
             self._settle_landed()

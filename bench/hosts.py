@@ -67,7 +67,7 @@ class Hosts(Cluster):
         """Start all of them; the client waits for the workers itself."""
         self.file.unlink(missing_ok=True)
         self.scheduler = self._inside("scheduler", "scheduler", "--port", 8786, "--scheduler-file", self.file)
-        while not self.file.exists():
+        while not (self.file.exists() and self.file.stat().st_size):
             time.sleep(0.05)
         for host in ("worker1", "worker2"):
             address = f"tcp://{ADDRESSES['scheduler']}:8786"

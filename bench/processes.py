@@ -109,7 +109,7 @@ class Cluster:
             self.file.unlink(missing_ok=True)
             arguments = ["--host", "127.0.0.1", "--port", self.port, "--scheduler-file", self.file]
             self.scheduler = self._start("scheduler", *arguments)
-            while not self.file.exists():
+            while not (self.file.exists() and self.file.stat().st_size):
                 time.sleep(0.05)
         self.hosts = [host for host in self.hosts if host.poll() is None]
         if not self.hosts:

@@ -35,7 +35,7 @@ class Hosts:
             "scheduler", "--host", "127.0.0.1", "--port", 0, "--scheduler-file", self.file, *arguments
         )
         self.processes.append(process)
-        while not self.file.exists():
+        while not (self.file.exists() and self.file.stat().st_size):
             assert process.poll() is None
             time.sleep(0.02)
         return process

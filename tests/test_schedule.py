@@ -334,7 +334,7 @@ def test_a_scheduler_that_dies_ends_the_run(sei_file, tmp_path):
                 processes[0].wait()
 
     try:
-        while not file.exists():
+        while not (file.exists() and file.stat().st_size):
             assert processes[0].poll() is None
             threading.Event().wait(0.05)
         processes.append(dask_command("worker", "--scheduler-file", file, "--no-nanny", "--nthreads", 1))

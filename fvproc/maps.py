@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,7 @@ class ParameterMaps:
             ("y", "x"),
             self.flags,
             {
+                "long_name": "Flags",
                 "flag_masks": np.array([int(flag) for flag in masks], np.uint32),
                 "flag_meanings": " ".join(flag.name.lower() for flag in masks),  # type: ignore[union-attr]
             },
@@ -125,8 +127,13 @@ class ParameterMaps:
                 vendor.values,
                 {"units": vendor.unit, "long_name": vendor.label or name},
             )
-        coordinates = {"y": ("y", y, {"units": "m"}), "x": ("x", x, {"units": "m"})}
-        return xarray.Dataset(variables, coordinates, {"Conventions": "CF-1.11"})
+        coordinates = {
+            name: (name, centres, {"units": "m", "long_name": f"{name}, pixel centres", "axis": name.upper()})
+            for name, centres in (("y", y), ("x", x))
+        }
+        # as text, as netCDF has no nested attributes
+        provenance = json.dumps(self.provenance, default=str, ensure_ascii=False)
+        return xarray.Dataset(variables, coordinates, {"Conventions": "CF-1.11", "provenance": provenance})
 
 
 def not_computed(curves: int, flag: Flag = Flag.NOT_COMPUTED) -> np.ndarray:

@@ -309,7 +309,10 @@ def test_maps_as_xarray():
     assert dataset["modulus"].attrs["units"] == "Pa"
     np.testing.assert_allclose(dataset["x"], [1e-8, 3e-8, 5e-8])
     np.testing.assert_allclose(dataset["y"], [0.5e-8, 1.5e-8])
+    assert dataset["y"].attrs == {"units": "m", "long_name": "y, pixel centres", "axis": "Y"}
     assert len(dataset["flags"].attrs["flag_meanings"].split()) == len(dataset["flags"].attrs["flag_masks"])
+    maps.provenance = {"recipe": {"fit": {"model": "dmt"}}}
+    assert json.loads(maps.to_xarray().attrs["provenance"]) == maps.provenance
 
 
 @pytest.mark.parametrize(

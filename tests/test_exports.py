@@ -45,10 +45,10 @@ def test_the_rotated_frame_turns_about_the_lower_left_corner(tmp_path):
     with rasterio.open(tmp_path / "r.tif") as file:
         transform = file.transform
         np.testing.assert_array_equal(file.read(1), maps["modulus"][::-1])
-    assert transform * (0, 6) == pytest.approx((0, 0), abs=1e-9)
+    assert transform @ (0, 6) == pytest.approx((0, 0), abs=1e-9)
     cosine, sine = math.cos(math.pi / 6), math.sin(math.pi / 6)
-    assert transform * (8, 6) == pytest.approx((1600 * cosine, 1600 * sine))  # along a line of the scan
-    assert transform * (0, 0) == pytest.approx((-600 * sine, 600 * cosine))
+    assert transform @ (8, 6) == pytest.approx((1600 * cosine, 1600 * sine))  # along a line of the scan
+    assert transform @ (0, 0) == pytest.approx((-600 * sine, 600 * cosine))
     fv.export(maps, tmp_path / "u.tif", quantities=["modulus"])
     with rasterio.open(tmp_path / "u.tif") as file:
         assert file.transform == Affine(200, 0, 0, 0, -100, 600)

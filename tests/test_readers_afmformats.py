@@ -80,7 +80,13 @@ def test_where_the_package_is_missing_the_error_names_the_extra(tmp_path: Path) 
         "try:\n    fvproc.open(sys.argv[1])\n"
         "except fvproc.FileFormatError as error:\n    print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        cwd=tmp_path,  # a checkout in the current folder would come before the installed package
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "curve.tab" in done.stdout and "pip install 'fvproc[afmformats]'" in done.stdout
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -51,9 +52,8 @@ class ArrayVolume(ForceVolume):
     def __reduce__(self) -> tuple[Any, ...]:
         self.require_sendable()
         values = {key: getattr(self, key) for key in self.__dataclass_fields__}
-        for key in ("vendor_recipe", "header", "layout", "rel_std"):
-            values[key] = dict(values[key])
-        return _rebuild, (values,)
+        # a mapping proxy does not pickle
+        return _rebuild, ({key: dict(v) if isinstance(v, MappingProxyType) else v for key, v in values.items()},)
 
 
 def _rebuild(values: dict[str, Any]) -> ArrayVolume:

@@ -216,6 +216,7 @@ def browser():
 
 def opened(browser, address: str):
     tab = browser.new_page(viewport={"width": 1500, "height": 1100})
+    tab.set_default_timeout(120_000)  # a machine may be busy
     tab.faults, tab.asked = [], []
     tab.on("pageerror", lambda error: tab.faults.append(str(error)))
     tab.on("console", lambda message: tab.faults.append(message.text) if message.type == "error" else None)

@@ -107,6 +107,48 @@ def test_marked_samples_do_not_count(marker):
         assert not np.allclose(wrong["modulus"], clean["modulus"], rtol=0.01)
 
 
+@pytest.mark.parametrize("of_z", [False, True], ids=["deflection", "z"])
+@pytest.mark.parametrize("z_type", ["int16", "int32", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["int16", "int32", "float32"])
+def test_a_curve_with_marked_samples_is_the_curve_without_them(dtype, z_type, of_z):
+    measured = measure(SOFT, curves=4, dtype=dtype)
+    chosen, branches, shorter = measured.settings, [], []
+    for name in ("approach", "retract"):
+        branch = getattr(measured.raw, name)
+        z, unit = branch.z, 1.0
+        if z_type.startswith("int"):
+            unit = 1.3 * np.abs(z).max() / np.iinfo(z_type).max
+            z = np.rint(z / unit)
+        z = np.array(np.broadcast_to(z.astype(z_type), branch.deflection.shape))
+        deflection = branch.deflection.copy()
+        holed = z if of_z else deflection
+        integer = np.issubdtype(holed.dtype, np.integer)
+        marker = np.iinfo(holed.dtype).min if integer else np.nan
+        # the first and the last in time as well, from which what is stored counts
+        holes = np.r_[0, 120:123, 200, deflection.shape[1] - 1]
+        holed[1, holes] = marker
+        kept = np.delete(np.arange(deflection.shape[1]), holes)
+        valid = np.full(4, deflection.shape[1], np.int32)
+        valid[1] = len(kept)
+        deflection_2, z_2 = deflection.copy(), z.copy()
+        deflection_2[1, : len(kept)], z_2[1, : len(kept)] = deflection[1, kept], z[1, kept]
+        branches.append(RawBranch(deflection, z))
+        shorter.append(RawBranch(deflection_2, z_2, valid))
+        of_deflection = getattr(chosen, f"{name}_deflection")
+        of_height = getattr(chosen, f"{name}_z")
+        of_height = replace(of_height, scale=unit * of_height.scale)
+        if integer and of_z:
+            of_height = replace(of_height, invalid=int(marker))
+        elif integer:
+            of_deflection = replace(of_deflection, invalid=int(marker))
+        chosen = replace(chosen, **{f"{name}_deflection": of_deflection, f"{name}_z": of_height})
+    marked, without = _core.fit_tile(RawTile(*branches), chosen), _core.fit_tile(RawTile(*shorter), chosen)
+    assert np.all((marked["flags"] & Flag.INVALID_SAMPLES > 0) == [False, True, False, False])
+    assert np.all(np.isfinite(marked["modulus"]))
+    for name in QUANTITIES:
+        np.testing.assert_allclose(marked[name], without[name], rtol=2e-5, atol=1e-30, err_msg=name)
+
+
 def test_marked_samples_of_a_shared_z_do_not_count_for_any_curve():
     measured = measure(SOFT, curves=4)
     retract = measured.raw.retract

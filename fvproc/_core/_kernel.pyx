@@ -12,7 +12,7 @@ the machine); a float copy of the tile (one curve at a time stays in the nearest
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 
-from fvproc._core.axis cimport make_axis
+from fvproc._core.axis cimport make_axis, reach
 from fvproc._core.background cimport make_waves
 from fvproc._core.curve cimport Peaks, conclude_curve, finish_curve, fitted_branch, pose_curve, seal
 from fvproc._core.fit cimport minimise
@@ -201,6 +201,7 @@ cdef class _Prepared:
                 shared, na, self.settings.baseline_fraction, self.settings.baseline_order,
                 shared + longest, &self.tile.approach_axis
             )
+            reach(&self.tile.approach_axis, na)
         shared += shared_size(longest)
         if raw.retract.z.ndim == 1 and is_whole(&self.tile.retract_z, nr):
             convert_z(&self.tile.retract_z, 0, nr, False, shared)
@@ -208,6 +209,7 @@ cdef class _Prepared:
                 shared, nr, self.settings.baseline_fraction, self.settings.baseline_order,
                 shared + longest, &self.tile.retract_axis
             )
+            reach(&self.tile.retract_axis, nr)
         if background and self.tile.approach_axis.z != NULL:
             make_waves(
                 &self.tile.approach_axis, self.settings.interference_period, self.settings.drag,

@@ -2,6 +2,7 @@
 
 from libc.math cimport sqrt
 
+from fvproc._core.axis cimport sums_from
 from fvproc._core.lanes cimport LANES, any_of, lanes, less, load, splat, sum_of_eight
 from fvproc._core.sums cimport noise_sums, subtract_line
 from fvproc._core.types cimport Axis, Branch
@@ -68,15 +69,11 @@ cdef inline void measure_noise(Branch* branch, Py_ssize_t start, int order, doub
     """
     cdef double[4] sums
     cdef double* free = branch.free_sums
-    cdef double shift = branch.axis.z[0] - branch.axis.centre, way, way2
     cdef double determinant, tilt = 0.0, offset, squares, variance, rho
     cdef Py_ssize_t count = branch.axis.n - start
     noise_sums(branch.axis.zeta + start, branch.d + start, count, sums)
     free[0] = <double>count
-    way = branch.axis.way[branch.axis.n] - branch.axis.way[start]
-    way2 = branch.axis.way2[branch.axis.n] - branch.axis.way2[start]
-    free[1] = way + count * shift
-    free[2] = way2 + shift * (2.0 * way + count * shift)
+    sums_from(&branch.axis, start, &free[1], &free[2])
     free[3] = sums[0]
     free[4] = sums[1]
     free[5] = sums[2]

@@ -7,6 +7,7 @@
 # the variances (after a thousand, slow noise is still found where there is none); the measured
 # autocovariance (its sum has a variance of its own that is as large as the sum).
 
+from fvproc._core.axis cimport sums_of_zeta
 from fvproc._core.lanes cimport LANES
 from fvproc._core.problem cimport Problem, Solution
 from fvproc._core.types cimport Branch
@@ -329,9 +330,8 @@ cdef inline double correlated_variances(
     cdef double[8] across
     cdef double[8] variance
     cdef double[3] influence
-    cdef const double* way = branch.axis.way
     cdef Py_ssize_t inner = 0, points = problem.used[lane], reached, end = begin, p, size, stop
-    cdef double zeta, expected = 0.0
+    cdef double zeta, squares, expected = 0.0
     cdef int j, k
     correlations(walk.rho)
     for j in range(COMPONENTS):
@@ -360,7 +360,8 @@ cdef inline double correlated_variances(
                 size = branch.axis.n - reached
                 powers(walk.rho, size, power)
                 sum_of_neighbours(walk.rho, power, <double>size, across, variance)
-            zeta = (way[reached + size] - way[reached]) / size + (branch.axis.z[0] - branch.axis.centre)
+            sums_of_zeta(branch.axis.z, branch.axis.centre, reached, reached + size, &zeta, &squares)
+            zeta /= size
             for k in range(3):
                 influence[k] = solution.free_influence[k][0][lane] + solution.free_influence[k][1][lane] * zeta
             step_on(&walk, <double>size, power, across, variance, influence)

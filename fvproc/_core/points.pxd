@@ -2,6 +2,7 @@
 
 from libc.math cimport fabs, sqrt
 
+from fvproc._core.axis cimport reach
 from fvproc._core.lanes cimport LANES
 from fvproc._core.noise cimport correlated_variances
 from fvproc._core.problem cimport FEWEST, MOST_POINTS, Problem, Solution
@@ -133,7 +134,7 @@ cdef inline Py_ssize_t take_points(
 
 
 cdef inline int pose(
-    const Branch* branch, Py_ssize_t begin, Py_ssize_t count, bint free_adhesion, double adhesion,
+    Branch* branch, Py_ssize_t begin, Py_ssize_t count, bint free_adhesion, double adhesion,
     int baseline_parameters, bint retract, double film_reach, Problem* problem, int lane
 ) noexcept nogil:
     """Fill a lane with the fit of samples [begin, count); return 0, or the flag that says why there is none."""
@@ -148,6 +149,7 @@ cdef inline int pose(
         for i in range(begin, count):
             if branch.d[i] > top:
                 top = branch.d[i]
+    reach(&branch.axis, branch.end if branch.end > count else count)
     # from the end of contact, where the model bends most, to both sides
     points = take_points(branch, branch.end if branch.end < count else count, -1, begin, problem, lane, 0)
     points = take_points(branch, branch.end, 1, count, problem, lane, points)

@@ -45,6 +45,17 @@ cdef inline const short* shorts_of(
     return own
 
 
+cdef inline double reference_of(const Raw* raw, Py_ssize_t curve, Py_ssize_t n, bint reverse) noexcept nogil:
+    """The last sample in surface order; 0 where it is no number."""
+    cdef const char* p = raw.base + curve * raw.curve_stride
+    cdef double reference = 0.0
+    if n > 0:
+        reference = raw_value(raw, p if reverse else p + (n - 1) * raw.sample_stride)
+    if not (reference - reference == 0.0) or (raw.has_invalid and reference == raw.invalid):
+        return 0.0
+    return reference
+
+
 cdef inline const short* convert_deflection(
     const Raw* raw, Py_ssize_t curve, Py_ssize_t n, bint reverse, short* own, float* out
 ) noexcept nogil:
@@ -56,8 +67,8 @@ cdef inline const short* convert_deflection(
     cdef const char* p = raw.base + curve * raw.curve_stride
     cdef Py_ssize_t step = raw.sample_stride, i = 0
     cdef const short* x
-    cdef const int* ints
-    cdef const float* floats
+    cdef const int* ints = <const int*>p
+    cdef const float* floats = <const float*>p
     cdef double reference
     if raw.type == INT16:
         x = shorts_of(raw, curve, n, reverse, own)
@@ -68,25 +79,29 @@ cdef inline const short* convert_deflection(
             out[i] = <float>x[i]
             i += 1
         return x
+    reference = reference_of(raw, curve, n, reverse)
+    # the loops vectorise where samples stand side by side
+    if raw.type == INT32 and step == 4:
+        if reverse:
+            for i in range(n):
+                out[i] = <float>(<double>ints[n - 1 - i] - reference)
+        else:
+            for i in range(n):
+                out[i] = <float>(<double>ints[i] - reference)
+        return NULL
+    if raw.type == FLOAT32 and step == 4:
+        if reverse:
+            for i in range(n):
+                out[i] = <float>(<double>floats[n - 1 - i] - reference)
+        else:
+            for i in range(n):
+                out[i] = <float>(<double>floats[i] - reference)
+        return NULL
     if reverse:
         p += (n - 1) * step
         step = -step
-    reference = raw_value(raw, p + (n - 1) * step) if n > 0 else 0.0
-    if not (reference - reference == 0.0) or (raw.has_invalid and reference == raw.invalid):
-        reference = 0.0
-    if raw.type == INT32 and (step == 4 or step == -4):
-        ints = <const int*>p
-        step //= 4
-        for i in range(n):
-            out[i] = <float>(<double>ints[i * step] - reference)
-    elif raw.type == FLOAT32 and (step == 4 or step == -4):
-        floats = <const float*>p
-        step //= 4
-        for i in range(n):
-            out[i] = <float>(<double>floats[i * step] - reference)
-    else:
-        for i in range(n):
-            out[i] = <float>(raw_value(raw, p + i * step) - reference)
+    for i in range(n):
+        out[i] = <float>(raw_value(raw, p + i * step) - reference)
     return NULL
 
 
@@ -94,19 +109,49 @@ cdef inline void convert_z(const Raw* raw, Py_ssize_t curve, Py_ssize_t n, bint 
     """out[i] = raw·scale + offset in nm; reversed in time if asked."""
     cdef const char* p = raw.base + curve * raw.curve_stride
     cdef Py_ssize_t step = raw.sample_stride, i
+    cdef const short* shorts = <const short*>p
+    cdef const int* ints = <const int*>p
+    cdef const float* floats = <const float*>p
+    cdef const double* doubles = <const double*>p
     cdef double scale = raw.scale, offset = raw.offset
+    # the loops vectorise where samples stand side by side
+    if raw.type == INT16 and step == 2:
+        if reverse:
+            for i in range(n):
+                out[i] = shorts[n - 1 - i] * scale + offset
+        else:
+            for i in range(n):
+                out[i] = shorts[i] * scale + offset
+        return
+    if raw.type == INT32 and step == 4:
+        if reverse:
+            for i in range(n):
+                out[i] = ints[n - 1 - i] * scale + offset
+        else:
+            for i in range(n):
+                out[i] = ints[i] * scale + offset
+        return
+    if raw.type == FLOAT32 and step == 4:
+        if reverse:
+            for i in range(n):
+                out[i] = <double>floats[n - 1 - i] * scale + offset
+        else:
+            for i in range(n):
+                out[i] = <double>floats[i] * scale + offset
+        return
+    if raw.type == FLOAT64 and step == 8:
+        if reverse:
+            for i in range(n):
+                out[i] = doubles[n - 1 - i] * scale + offset
+        else:
+            for i in range(n):
+                out[i] = doubles[i] * scale + offset
+        return
     if reverse:
         p += (n - 1) * step
         step = -step
-    if raw.type == INT16:
-        for i in range(n):
-            out[i] = (<const short*>(p + i * step))[0] * scale + offset
-    elif raw.type == INT32:
-        for i in range(n):
-            out[i] = (<const int*>(p + i * step))[0] * scale + offset
-    else:
-        for i in range(n):
-            out[i] = raw_value(raw, p + i * step) * scale + offset
+    for i in range(n):
+        out[i] = raw_value(raw, p + i * step) * scale + offset
 
 
 cdef inline bint is_marked(const Raw* raw, Py_ssize_t curve, Py_ssize_t sample) noexcept nogil:
@@ -131,18 +176,24 @@ cdef inline bint is_whole(const Raw* raw, Py_ssize_t n) noexcept nogil:
     return True
 
 
-cdef inline bint may_hold_marks(const Raw* raw, Py_ssize_t n, const short* x, const float* f) noexcept nogil:
+cdef inline bint may_hold_marks(
+    const Raw* raw, Py_ssize_t n, const short* x, const float* f, double reference
+) noexcept nogil:
     """Whether a look at all samples of a deflection at once leaves it open that some are marked; x as of load_branch."""
     cdef int found = 0, marker
+    cdef float mark
     cdef Py_ssize_t i
     if not may_be_marked(raw):
         return False
-    if not raw.has_invalid:
+    if x == NULL:
+        # a marked sample has become this, and perhaps others too
+        mark = <float>(raw.invalid - reference)
         for i in range(n):
             found |= not (f[i] - f[i] == 0.0)
+        if raw.has_invalid:
+            for i in range(n):
+                found |= f[i] == mark
         return found != 0
-    if x == NULL:
-        return True
     if not (-32768.0 <= raw.invalid <= 32767.0):
         return False
     marker = <int>raw.invalid
@@ -155,10 +206,14 @@ cdef inline bint z_may_hold_marks(const Raw* raw, Py_ssize_t n, const double* z)
     """The same of z in nm."""
     cdef int found = 0
     cdef Py_ssize_t i
+    cdef double marker
     if raw.has_invalid:
-        return True
-    for i in range(n):
-        found |= not (z[i] - z[i] == 0.0)
+        marker = raw.invalid * raw.scale + raw.offset   # as convert_z made it of a marked sample
+        for i in range(n):
+            found |= z[i] == marker
+    if raw.type >= FLOAT32:
+        for i in range(n):
+            found |= not (z[i] - z[i] == 0.0)
     return found != 0
 
 
@@ -181,7 +236,7 @@ cdef inline Py_ssize_t load_branch(
         for i in range(valid):
             z_out[i] = shared_z[i + samples - valid] if reverse else shared_z[i]
     if not (
-        may_hold_marks(deflection, valid, x_out[0], f_out)
+        may_hold_marks(deflection, valid, x_out[0], f_out, reference_of(deflection, curve, valid, reverse))
         or (shared_z == NULL and may_be_marked(z) and z_may_hold_marks(z, valid, z_out))
     ):
         return valid

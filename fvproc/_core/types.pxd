@@ -146,13 +146,17 @@ cdef struct Axis:
     float* zeta                 # z − centre, nm
     float* weight               # of the trapezoidal rule
     double centre               # nm, in the far part
-    Py_ssize_t width            # samples in a block
+    Py_ssize_t width            # samples in a block, 1 << bits
+    int bits
     Py_ssize_t blocks
     Py_ssize_t far              # first block of the part that is baseline by definition
     double* block_zeta          # mean ζ of each block
     double* rest_zeta           # Σζ and Σζ² over this block and all farther ones
     double* rest_zeta2
     double* tolerance           # variance of a block's mean about the far line, per sample variance
+    double* sum_zeta            # Σζ and Σζ² over the samples from this block's first on, to the last of all
+    double* sum_zeta2
+    Py_ssize_t reached          # samples that way and way2 cover
     double* way                 # Σ(z − z_0) and Σ(z − z_0)² over the samples before each
     double* way2
 

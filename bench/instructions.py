@@ -28,6 +28,7 @@ CURVES = 200
 SAMPLES = 512
 RECIPES: dict[str, dict[str, dict[str, str]]] = {
     "ml": {},
+    "ml, own z": {},
     "qnm, threshold": {"fit": {"method": "qnm"}, "contact": {"method": "threshold"}},
 }
 
@@ -43,9 +44,12 @@ def fit(recipe: str, count: int, folder: str) -> None:
 
     with (Path(folder) / f"{recipe}.pickle").open("rb") as file:
         settings = pickle.load(file)
-    branches = [
-        RawBranch(np.load(Path(folder) / f"d{i}.npy")[:count], np.load(Path(folder) / f"z{i}.npy")) for i in (0, 1)
-    ]
+    branches = []
+    for i in (0, 1):
+        deflection, z = (np.load(Path(folder) / f"{name}{i}.npy") for name in "dz")
+        if recipe.endswith("own z"):
+            z = np.broadcast_to(z, deflection.shape).copy()  # of all curves: its cost is no part of the difference
+        branches.append(RawBranch(deflection[:count], z if z.ndim == 1 else z[:count]))
     fit_tile(RawTile(*branches), settings)
 
 

@@ -23,6 +23,8 @@ from fvproc.recipe import Recipe
 from fvproc.volume import UNCERTAIN, ForceVolume, RawBranch, RawTile, Tile
 
 CURVES = 24
+PLACES = 6
+NEIGHBOURS = 16  # curves this near are read at once
 STEP = 1.01
 # those that are ratios by nature; a contact point's zero is the scanner's own affair
 ACTED_ON = (
@@ -66,12 +68,25 @@ class Systematic:
 
 
 def _typical_curves(maps: ParameterMaps) -> np.ndarray:
-    """Numbers of up to `CURVES` curves with a modulus, evenly over the map; without a flag if there are enough."""
+    """Numbers of up to `CURVES` curves with a modulus, in `PLACES` spread evenly over the map; without a flag if there
+    are enough.
+
+    Neighbours cost one read: of a compressed file that is a whole chunk, whatever is wanted of it.
+    """
     valued = np.isfinite(maps["modulus"]).ravel()
     chosen = np.flatnonzero(valued & (maps.flags.ravel() == 0))
     if chosen.size < CURVES:
         chosen = np.flatnonzero(valued)
-    return chosen[np.linspace(0, chosen.size - 1, min(CURVES, chosen.size)).astype(int)]
+    if chosen.size <= CURVES:
+        return chosen
+    each = CURVES // PLACES
+    first = np.linspace(0, chosen.size - each, PLACES).astype(int)
+    return chosen[np.unique(first[:, None] + np.arange(each))]
+
+
+def _runs(numbers: np.ndarray) -> list[np.ndarray]:
+    """Return the numbers of curves in runs that are worth a read each."""
+    return np.split(numbers, np.flatnonzero(np.diff(numbers) > NEIGHBOURS) + 1) if numbers.size else []
 
 
 def off(volume: ForceVolume, recipe: Recipe, source: str, factor: float) -> _core.KernelSettings:
@@ -128,13 +143,13 @@ def factors(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> dict[st
     FileFormatError, OSError
         If the curves cannot be read.
     """
-    tiles = [Tile(int(number), int(number) + 1) for number in _typical_curves(maps)]
     found: dict[str, dict[str, float]] = {name: {} for name in ACTED_ON}
-    if not tiles:
+    numbers = _typical_curves(maps)
+    if not numbers.size:
         return found
-    raw = _together([engine.read_tile(volume, tile) for tile in tiles])
-    films = [engine.film_thickness(volume, recipe, tile) for tile in tiles]
-    film = None if films[0] is None else np.concatenate([part for part in films if part is not None])
+    raw = _together([_read(volume, run) for run in _runs(numbers)])
+    film = engine.film_thickness(volume, recipe, Tile(0, volume.grid.curves))
+    film = None if film is None else film[numbers]
     for source in UNCERTAIN:
         high, low = (
             _core.fit_tile(raw, off(volume, recipe, source, step), thickness=film) for step in (STEP, 1.0 / STEP)
@@ -151,22 +166,49 @@ def factors(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> dict[st
     return found
 
 
+def _read(volume: ForceVolume, numbers: np.ndarray) -> RawTile:
+    """Return the curves of a run as a tile."""
+    first = int(numbers[0])
+    tile = engine.read_tile(volume, Tile(first, int(numbers[-1]) + 1))
+    rows = numbers - first
+    branches = [
+        RawBranch(
+            part.deflection[rows],
+            part.z if part.z.ndim == 1 else part.z[rows],
+            None if part.valid_length is None else part.valid_length[rows],
+        )
+        for part in (tile.approach, tile.retract)
+    ]
+    return RawTile(branches[0], branches[1], None if tile.height is None else tile.height[rows])
+
+
 def _together(tiles: Sequence[RawTile]) -> RawTile:
-    """Return tiles of one curve each as one tile: the kernel is called once and not for each."""
+    """Return several tiles as one: the kernel is called once and not for each."""
     branches = []
     for parts in zip(*((tile.approach, tile.retract) for tile in tiles), strict=True):
         shared = all(part.z.ndim == 1 for part in parts)
         branches.append(
             RawBranch(
                 np.concatenate([part.deflection for part in parts]),
-                parts[0].z if shared else np.concatenate([np.atleast_2d(part.z) for part in parts]),
+                parts[0].z if shared else np.concatenate([_heights(part) for part in parts]),
                 None
-                if any(part.valid_length is None for part in parts)
-                else np.concatenate([part.valid_length for part in parts if part.valid_length is not None]),
+                if all(part.valid_length is None for part in parts)
+                else np.concatenate([_lengths(part) for part in parts]),
             )
         )
     heights = [tile.height for tile in tiles if tile.height is not None]
     return RawTile(branches[0], branches[1], np.concatenate(heights) if len(heights) == len(tiles) else None)
+
+
+def _heights(branch: RawBranch) -> np.ndarray:
+    return np.broadcast_to(branch.z, branch.deflection.shape)
+
+
+def _lengths(branch: RawBranch) -> np.ndarray:
+    if branch.valid_length is not None:
+        return branch.valid_length
+    count, samples = branch.deflection.shape
+    return np.full(count, samples, np.int32)
 
 
 def systematic_errors(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> dict[str, Systematic]:

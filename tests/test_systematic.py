@@ -52,6 +52,21 @@ def wrong(volume, recipe, source, factor):
     return fv.process(volume, recipe)
 
 
+def test_a_large_map_is_asked_for_few_of_its_curves_in_few_places(tmp_path, monkeypatch):
+    path = tmp_path / "map.h5"
+    simulate.write_map(path, ny=24, nx=20, samples=128, sigma=2e-12, seed=3)
+    volume = fv.open(path)
+    maps = fv.process(volume)
+    maps.records["flags"][3, 4] |= 1  # a run with a gap
+    tiles = []
+    read = systematic.engine.read_tile
+    monkeypatch.setattr(systematic.engine, "read_tile", lambda v, tile: tiles.append(tile) or read(v, tile))
+    factors = systematic.factors(volume, Recipe().completed(volume), maps)
+    assert len(tiles) == 6 and 24 <= sum(len(tile) for tile in tiles) < 60
+    assert tiles[0].start < 20 and tiles[-1].stop > 460
+    assert factors["modulus"]["tip_radius"] == pytest.approx(-0.5, abs=0.01)
+
+
 @pytest.mark.parametrize("method", ["ml", "qnm"])
 @pytest.mark.parametrize("source", list(KNOWN))
 def test_the_factors_are_those_of_maps_processed_again(measured, source, method):

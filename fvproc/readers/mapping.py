@@ -3,7 +3,7 @@
 ::
 
     version = 1
-    axes = "y x sample"            # of all datasets; or "curve sample", "sample y x", …; each may have its own
+    axes = "y x sample"            # of all datasets; or "curve sample", …; "-": of length 1; each may have its own
     shape = [32, 32]               # rows and columns, where an axis is "curve"; without it they are one row
     rows = "up"                    # "up": the first row is the bottom of the scan; "down": the top
     back_and_forth = false         # true: every second row runs backward
@@ -45,7 +45,7 @@ from fvproc.readers.blocks import buffer, read_block
 from fvproc.readers.channel_units import channel, require_direction, stored_as
 from fvproc.readers.curves_layout import BRANCHES, common_alignment
 from fvproc.readers.hdf5_chunks import chunks_of, plain
-from fvproc.readers.mapping_file import CALIBRATION, SCAN, load
+from fvproc.readers.mapping_file import CALIBRATION, SCAN, load, plain_axes
 from fvproc.volume import Branch, Calibration, ForceVolume, Grid, RawBranch, RawTile, Setting, Tile, VendorMap
 
 __all__ = ["description", "name", "open", "open_with", "read", "sniff", "suffixes", "vendor_maps"]
@@ -149,9 +149,8 @@ def read(volume: ForceVolume, tile: Tile) -> RawTile:
             deflection = _curves(volume, file, told, branch, "deflection", tile, decoded)
             if own.z_shared:
                 spec = told[branch]["z"]
-                z = np.asarray(
-                    _part(volume.path, file, spec["dataset"], (slice(*spec["samples"]),), decoded), own.z.dtype
-                )
+                index = tuple(slice(*spec["samples"]) if axis == "sample" else slice(0, 1) for axis in spec["axes"])
+                z = np.asarray(_part(volume.path, file, spec["dataset"], index, decoded), own.z.dtype).ravel()
                 z = np.ascontiguousarray(z[::-1]) if spec["reversed"] else z
             else:
                 z = _curves(volume, file, told, branch, "z", tile, decoded)
@@ -268,8 +267,10 @@ def _branch(
         if len(shape) != len(spec["axes"]):
             _refuse_axes(path, file, field, spec)
         lengths = dict(zip(spec["axes"], shape, strict=True))
-        shared = part == "z" and spec["axes"] == ["sample"]
+        shared = part == "z" and plain_axes(spec["axes"]) == ["sample"]
         want = {"y": grid.ny, "x": grid.nx, "curve": grid.curves}
+        if any(n != 1 for axis, n in zip(spec["axes"], shape, strict=True) if axis == "-"):
+            _refuse_axes(path, file, field, spec)
         if not shared and any(lengths.get(axis, n) != n for axis, n in want.items() if axis in lengths):
             _refuse_axes(path, file, field, spec)
         if not shared and math.prod(lengths.get(axis, 1) for axis in want) != grid.curves:
@@ -311,7 +312,8 @@ def _branch(
         raise FileFormatError(
             f"{path}: mapping, {branch}: {samples[0]} samples of deflection and {samples[1]} of z: give `samples`"
         )
-    return Branch(samples[0], channels[0], channels[1], told[branch]["z"]["axes"] == ["sample"] and grid.curves > 1)
+    shared = plain_axes(told[branch]["z"]["axes"]) == ["sample"]
+    return Branch(samples[0], channels[0], channels[1], shared and grid.curves > 1)
 
 
 # ---- reading
@@ -354,10 +356,13 @@ def _curves(
         "x": slice(0, nx),
         "curve": slice(rows.start * nx, rows.stop * nx),
         "sample": slice(*spec["samples"]),
+        "-": slice(0, 1),
     }
     block = _part(volume.path, file, spec["dataset"], tuple(index[axis] for axis in spec["axes"]), decoded)
-    order = [axis for axis in ("y", "x", "curve", "sample") if axis in spec["axes"]]
-    block = block.transpose([spec["axes"].index(axis) for axis in order])
+    axes = plain_axes(spec["axes"])
+    block = block.reshape([n for axis, n in zip(spec["axes"], block.shape, strict=True) if axis != "-"])
+    order = [axis for axis in ("y", "x", "curve", "sample") if axis in axes]
+    block = block.transpose([axes.index(axis) for axis in order])
     samples = spec["samples"][1] - spec["samples"][0]
     block = block.reshape(last - first, nx, samples)
     if told["back_and_forth"]:

@@ -55,7 +55,8 @@ def load(mapping: str | PathLike[str] | dict[str, Any]) -> dict[str, Any]:
             part: _dataset(where, f"{branch}.{part}", _table(where, section, part, branch), content.get("axes"))
             for part in ("deflection", "z")
         }
-        if told[branch]["deflection"]["axes"] == ["sample"] and told[branch]["z"]["axes"] != ["sample"]:
+        deflection, z = (plain_axes(told[branch][part]["axes"]) for part in ("deflection", "z"))
+        if deflection == ["sample"] and z != ["sample"]:
             _refuse(where, f"{branch}.z.axes", told[branch]["z"]["axes"], "deflection is a single curve")
     for section_name, keys in (("calibration", CALIBRATION), ("scan", SCAN)):
         section = content.get(section_name, {})
@@ -64,6 +65,11 @@ def load(mapping: str | PathLike[str] | dict[str, Any]) -> dict[str, Any]:
         _known(f"{where}: {section_name}", section, keys)
         told[section_name] = {key: _number(where, f"{section_name}.{key}", value) for key, value in section.items()}
     return told
+
+
+def plain_axes(axes: list[str]) -> list[str]:
+    """Return the axes without those of length 1 that mean nothing."""
+    return [axis for axis in axes if axis != "-"]
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -92,8 +98,9 @@ def _dataset(where: str, field: str, section: dict[str, Any], common: Any) -> di
     if not isinstance(section.get("units"), str):
         _refuse(where, f"{field}.units", section.get("units"), "expected a unit such as m, nm, V, nN; never guessed")
     axes = section.get("axes", common)
-    if not isinstance(axes, str) or sorted(axes.split()) not in _AXES:
-        _refuse(where, f"{field}.axes", axes, 'expected "y x sample", "curve sample" or "sample", in any order')
+    if not isinstance(axes, str) or sorted(plain_axes(axes.split())) not in _AXES:
+        told = 'expected "y x sample", "curve sample" or "sample", in any order, "-" for an axis of length 1'
+        _refuse(where, f"{field}.axes", axes, told)
     numbers = {}
     for key, default in (("scale", 1.0), ("offset", 0.0)):
         value = section.get(key, default)

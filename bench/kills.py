@@ -73,6 +73,8 @@ class Bench:
             walls.append(ended.seconds)
         self.quiet, self.wall = self.output.read_bytes(), sorted(walls)[1]
         print(f"quiet run {self.wall:.2f} s, {len(ended.tiles)} tiles, {size * size} curves", file=sys.stderr)
+        if not ended.tiles:
+            sys.exit("the client noted no tile: nothing would be known of what is lost or done twice")
 
     def clean(self) -> None:
         """Remove outputs, whole or not."""
@@ -226,7 +228,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="of each kind")
     parser.add_argument("--kinds", nargs="+", default=[*KINDS, "poison"], choices=[*KINDS, "poison"])
     parser.add_argument("--size", type=int, default=200, help="pixels along an edge")
-    parser.add_argument("--tile-bytes", type=int, default=64_000)
+    parser.add_argument("--tile-bytes", type=int, default=32_000)
     parser.add_argument("--late", type=float, default=5.0, help="seconds after which a tile is late, where one is")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path)

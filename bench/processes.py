@@ -24,19 +24,19 @@ CUSTOM = '''
 """Notes of a run's progress, and a curve that kills; only where the environment asks for them."""
 import os, sys, time
 if os.environ.get("BENCH_NOTES") and "run" in sys.argv + sys.orig_argv:
-    from fvproc import report
+    from fvproc import progress
     file = open(os.environ["BENCH_NOTES"], "a", buffering=1)
     def note(*words):
         print(time.time(), *words, file=file)
     note("begin", 0, 0)
-    class Noted(report.Bar):
+    class Noted(progress.Bar):
         def expect(self, curves, done=0):
             note("expect", curves, done)
             super().expect(curves, done)
         def advance(self, tile, failed):
             note("failed" if failed else "tile", tile.start, tile.stop)
             super().advance(tile, failed)
-    report.Bar = Noted
+    progress.Bar = Noted
 if os.environ.get("BENCH_POISON"):
     from fvproc import readers
     honest, curve = readers.read_tile, int(os.environ["BENCH_POISON"])

@@ -122,6 +122,8 @@ def main() -> None:
             for cluster in clusters.values():
                 cluster.close()
         first = statistics.median(work for work, _, _ in taken[options.workers[0]])
+        if not first:
+            sys.exit("the client noted no tile: nothing is known of its pace")
         for workers, results in taken.items():
             work = statistics.median(work for work, _, _ in results)
             wall = statistics.median(wall for _, wall, _ in results)

@@ -26,6 +26,7 @@ _BUILT_IN = {
     "nanosurf": "fvproc.readers.nanosurf",
     "curves": "fvproc.readers.curves",
     "arrays": "fvproc.readers.arrays",
+    "nhf": "fvproc.readers.nhf",
     "nsid": "fvproc.readers.nsid",
     "mapping": "fvproc.readers.mapping",
     "afmformats": "fvproc.readers.afmformats",

@@ -38,21 +38,17 @@ def test_numbers_come_back_curve_by_curve(
         raw = readers.read_tile(volume, tile)
         for number, branch in enumerate(("approach", "retract")):
             part = getattr(raw, branch)
-            (scale, offset), (z_scale, z_offset) = volume.deflection_scale(branch), volume.z_scale(branch)
+            deflection, height = (getattr(getattr(volume, branch), channel) for channel in ("deflection", "z"))
+            assert (deflection.unit, height.unit) == ("V", "m")
             for row, curve in enumerate(range(tile.start, tile.stop)):
                 count = counts[curve]
                 if part.valid_length is not None:
                     assert part.valid_length[row] == count
                 volts = physical(data[f"{number} Deflection"][curve], "Deflection", version)
                 z = physical(data[f"{number} Position Z"][curve], "Position Z", version)
-                unit = 1.0 if volume.approach.deflection.unit == "V" else 0.0
-                assert unit == 1.0
-                got = (
-                    part.deflection[row, :count] * volume.approach.deflection.scale + volume.approach.deflection.offset
-                )
+                got = part.deflection[row, :count] * deflection.scale + deflection.offset
                 np.testing.assert_allclose(got, volts, atol=1e-14)
-                np.testing.assert_allclose(part.z[row, :count] * z_scale + z_offset, z, atol=1e-20)
-    assert scale and offset is not None
+                np.testing.assert_allclose(part.z[row, :count] * height.scale + height.offset, z, atol=1e-20)
 
 
 @pytest.mark.parametrize("way", ["two_way", "left", "right"])

@@ -29,7 +29,7 @@ __all__ = ["description", "name", "open", "read", "sniff", "suffixes", "vendor_m
 
 name = "nsid"
 description = "NSID or USID cube of force curves (.h5 of sidpy, pyNSID, pyUSID)"
-suffixes = (".h5", ".hf5")
+suffixes = (".hf5",)
 
 read = mapping.read
 vendor_maps = mapping.vendor_maps

@@ -54,16 +54,18 @@ class MapJob:
             if Path(path).resolve() in [Path(other).resolve() for other in self.outputs[:number]]:
                 raise OutputError(f"{path}: is named as an output twice; give each its own name")
         self.errand = Errand(volume, recipe)
-        self.maps = ParameterMaps(volume.grid, vendor_maps=readers.vendor_maps(volume))
+        vendor_maps = readers.vendor_maps(volume)
         self.failures: list[Failure] = []
         self._done = False
         self._journal: Journal | None = None
         # arrays in memory cannot be recognised when they come again
         if self.outputs and volume.format != "arrays":
             key = identity(volume, recipe, engine.KERNEL_VERSION)
-            self._journal = Journal(self.outputs[0], key, self.maps.records.reshape(-1), overwrite)
+            self._journal = Journal(self.outputs[0], key, volume.grid.curves, overwrite)
             for path in self.outputs:
                 writers.sweep(path)
+        records = None if self._journal is None else self._journal.records.reshape(volume.shape)
+        self.maps = ParameterMaps(volume.grid, records, vendor_maps=vendor_maps)
         self.resumed = 0 if self._journal is None else self._journal.kept()
         # an unfinished run had the right to write its outputs, and may have written some of them already
         self._overwrite = overwrite or self.resumed > 0

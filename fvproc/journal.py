@@ -4,11 +4,14 @@ While a run goes on, `X.h5.partial` holds its records: an HDF5 file with one con
 before work starts and never touched by the HDF5 library again, so that no metadata can be torn; records are written
 at their place in it. `X.h5.partial.journal` tells which of them count: a line for each tile {start, stop, crc32},
 written and synchronised after the records are. Killed at any moment, the two hold whole tiles only.
+
+Records of large maps live in the partial file alone, mapped into memory: the system keeps of them what it has room for.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import time
 import zlib
@@ -30,6 +33,8 @@ from fvproc.volume import ForceVolume, Tile
 FORMAT_VERSION = 1
 # Records become durable this often, s: a file system takes milliseconds to promise that, and a crash costs no more.
 COMMIT_SECONDS = 0.5
+# records of more bytes than this are not held in memory
+MAPPED_BYTES = 1 << 28
 _BLOCK = 1 << 16  # records
 
 
@@ -89,10 +94,16 @@ class Journal:
         The output that the run will write; the partial file and the journal lie beside it.
     key : mapping
         What `identity` returned.
-    records : ndarray of RECORD, shape (curves,)
-        Of the whole grid; what an earlier run has done is filled in here, and `commit` takes what is new from it.
+    curves : int
+        Of the whole grid.
     overwrite : bool
         Whether an unfinished run is thrown away and not gone on with.
+
+    Attributes
+    ----------
+    records : ndarray of RECORD, shape (curves,)
+        What an earlier run has done is filled in, and `commit` takes what is new from it; in memory, or mapped from the
+        partial file where they are more than `MAPPED_BYTES`.
 
     Raises
     ------
@@ -101,12 +112,16 @@ class Journal:
     """
 
     def __init__(
-        self, output: str | os.PathLike[str], key: Mapping[str, Any], records: np.ndarray, overwrite: bool = False
+        self, output: str | os.PathLike[str], key: Mapping[str, Any], curves: int, overwrite: bool = False
     ) -> None:
         self.partial = partial_path(output)
         self.path = self.partial.with_name(self.partial.name + ".journal")
         self.done: list[Tile] = []
-        self._key, self._records = provenance.plain(key), records
+        self._key, self._curves = provenance.plain(key), curves
+        # a file that is mapped cannot be removed on Windows
+        self._mapping: np.memmap[Any, Any] | None = None
+        mapped = curves * RECORD.itemsize > MAPPED_BYTES and os.name != "nt"
+        self.records = np.empty(0, RECORD) if mapped else not_computed(curves)
         self._pending: list[Tile] = []
         self._file: IO[bytes] | None = None
         self._offset = 0
@@ -118,6 +133,8 @@ class Journal:
                 self._begin_anew()
             else:
                 self._find()
+            if mapped:
+                self._map()
         except BaseException:
             self.close()
             raise
@@ -137,13 +154,14 @@ class Journal:
         except OSError as error:
             raise self._told(error) from error
         self._offset = head["offset"]
-        whole = np.zeros(len(self._records), bool)
+        whole = np.zeros(self._curves, bool)
         for start, stop, crc in _noted(lines):
             # tiles may overlap: one that was damaged has been computed again, perhaps as part of another
             if 0 <= start < stop <= len(whole) and not whole[start:stop].all():
                 content = self._read(start, stop)
                 if len(content) == (stop - start) * RECORD.itemsize and zlib.crc32(content) == crc:
-                    self._records[start:stop] = np.frombuffer(content, RECORD)
+                    if self.records.size:
+                        self.records[start:stop] = np.frombuffer(content, RECORD)
                     whole[start:stop] = True
         edges = np.flatnonzero(np.diff(whole, prepend=False, append=False))
         self.done = [Tile(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
@@ -185,7 +203,7 @@ class Journal:
     def left(self) -> list[Tile]:
         """Return the runs of curves that are not done, in order."""
         gaps, reached = [], 0
-        for tile in [*self.done, Tile(len(self._records), len(self._records) + 1)]:
+        for tile in [*self.done, Tile(self._curves, self._curves + 1)]:
             if tile.start > reached:
                 gaps.append(Tile(reached, tile.start))
             reached = tile.stop
@@ -229,12 +247,16 @@ class Journal:
             assert self._file is not None
             lines = []
             for tile in tiles:
-                content = self._records[tile.start : tile.stop].view(np.uint8).data
-                self._file.seek(self._offset + tile.start * RECORD.itemsize)
-                _write_all(self._file, content)
+                content = self.records[tile.start : tile.stop].view(np.uint8).data
+                if self._mapping is None:
+                    self._file.seek(self._offset + tile.start * RECORD.itemsize)
+                    _write_all(self._file, content)
                 lines.append({"start": tile.start, "stop": tile.stop, "crc32": zlib.crc32(content)})
+            if self._mapping is not None:
+                self._mapping.flush()
             os.fsync(self._file.fileno())
             self._write_lines(lines)
+            self._forget_pages()
         except OSError as error:
             raise self._told(error) from error
         self.done = sorted([*self.done, *tiles])
@@ -244,7 +266,7 @@ class Journal:
     def _begin(self) -> None:
         """Make the partial file at its full size, then the journal's first line."""
         try:
-            self._offset = _allocate(self.partial, len(self._records))
+            self._offset = _allocate(self.partial, self._curves)
         except OSError:
             with suppress(OSError):
                 self.partial.unlink()  # what does not fit shall not fill the disk
@@ -252,6 +274,29 @@ class Journal:
         self._file = self.partial.open("r+b", buffering=0)
         head = {"version": FORMAT_VERSION, "key": self._key, "offset": self._offset}
         self._write_lines([{"head": head, "crc32": zlib.crc32(provenance.to_json(head).encode())}])
+
+    def _map(self) -> None:
+        """Let the records be those in the partial file; what no tile of the journal covers will be computed again."""
+        try:
+            if self._file is None:
+                self._begin()
+            self._mapping = np.memmap(self.partial, RECORD, "r+", self._offset, (self._curves,))
+        except OSError as error:
+            raise self._told(error) from error
+        self.records = np.asarray(self._mapping)
+        for tile in self.left():  # a run that died may have left any part of a tile here
+            for start in range(tile.start, tile.stop, _BLOCK):
+                stop = min(start + _BLOCK, tile.stop)
+                self.records[start:stop] = not_computed(stop - start)
+        self._forget_pages()
+
+    def _forget_pages(self) -> None:
+        """Let go of pages that are safe in the file: else they count as this process's until memory gets scarce."""
+        # the array has no public name for what it maps
+        pages = getattr(self._mapping, "_mmap", None)
+        if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+            with suppress(OSError):
+                pages.madvise(mmap.MADV_DONTNEED)
 
     def _write_lines(self, entries: Sequence[Mapping[str, Any]]) -> None:
         self._lines.write(b"".join(provenance.to_json(entry).encode() + b"\n" for entry in entries))
@@ -287,7 +332,7 @@ class Journal:
             self._lines.close()
 
     def _told(self, error: OSError) -> OutputError:
-        need = len(self._records) * RECORD.itemsize / 1e6
+        need = self._curves * RECORD.itemsize / 1e6
         return OutputError(
             f"{self.partial}: cannot be written: {error.strerror or error}; the run keeps {need:.1f} MB there and needs"
             " about as much again for its outputs. What was durable before is kept: make room and run the same again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from fvproc.volume import Grid, Tile, VendorMap
 
 if TYPE_CHECKING:
     import xarray
+
+_BLOCK = 1 << 20  # records that are looked at together
 
 
 class ParameterMaps:
@@ -82,8 +85,12 @@ class ParameterMaps:
 
     def flag_counts(self) -> dict[Flag, int]:
         """Return how many curves carry each flag that occurs, in the order of the bits."""
-        values, counts = np.unique(self.flags, return_counts=True)
-        tally = {flag: int(counts[(values & np.uint32(flag)) != 0].sum()) for flag in FLAG_MEANINGS}
+        seen: Counter[int] = Counter()
+        flags = self.records.reshape(-1)["flags"]
+        for start in range(0, flags.size, _BLOCK):  # no copy of the flags of a map that memory does not hold
+            values, counts = np.unique(flags[start : start + _BLOCK], return_counts=True)
+            seen.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+        tally = {flag: sum(n for value, n in seen.items() if value & int(flag)) for flag in FLAG_MEANINGS}
         return {flag: count for flag, count in tally.items() if count}
 
     def flag_summary(self) -> list[str]:

@@ -23,15 +23,14 @@ def summary(maps: ParameterMaps, path: Path, outputs: Sequence[Path], seconds: f
     medians: dict[str, dict[str, Any]] = {}
     systematic = maps.provenance.get("systematic", {}).get("quantities", {})
     for name in _SUMMARISED:
-        values = maps[name]
-        values = values[np.isfinite(values)].astype(float)
+        values = _finite(maps[name])
         if not values.size:
             continue
-        low, middle, high = np.percentile(values, [25, 50, 75])
+        low, middle, high = np.percentile(values, [25, 50, 75], overwrite_input=True).tolist()
         medians[name] = {"median": middle, "quartiles": [low, high], "unit": QUANTITIES[name].unit}
         std = f"{name}_std"
         if std in QUANTITIES:
-            medians[name]["median_std"] = float(np.nanmedian(maps[std]))
+            medians[name]["median_std"] = float(np.median(_finite(maps[std]), overwrite_input=True))
         if name in systematic:
             medians[name]["systematic"] = systematic[name]
     return {
@@ -44,6 +43,11 @@ def summary(maps: ParameterMaps, path: Path, outputs: Sequence[Path], seconds: f
         "flags": {_name(flag): count for flag, count in maps.flag_counts().items()},
         "failed_tiles": len(maps.provenance.get("failures", ())),
     }
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Return a copy of the numbers of a map: the one copy that its medians take."""
+    return values[np.isfinite(values)]
 
 
 def summary_text(result: dict[str, Any]) -> str:

@@ -67,8 +67,13 @@ class StopAfter:
         pass
 
 
+@pytest.mark.parametrize("mapped", [False, True], ids=["in memory", "mapped"])
 @pytest.mark.parametrize("error", [Stopped(), KeyboardInterrupt(), OSError("anything")], ids=lambda e: type(e).__name__)
-def test_a_run_stopped_again_and_again_ends_in_the_same_bytes(sei_file, quiet, tmp_path, often, error):
+def test_a_run_stopped_again_and_again_ends_in_the_same_bytes(
+    sei_file, quiet, tmp_path, often, error, mapped, monkeypatch
+):
+    if mapped:
+        monkeypatch.setattr(journal, "MAPPED_BYTES", 0)
     out, seen = tmp_path / "out.h5", []
     sizes = [9_000, 20_000, 7_000, 50_000]
     for attempt in range(50):

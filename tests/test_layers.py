@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # floor of each module: it may import its own floor and those below (names of packages stand for their modules)
 FLOORS = [
-    {"errors", "quantities", "storage"},
+    {"errors", "processors", "quantities", "storage"},
     {"events", "region_options"},
     {"volume"},
     {"physics"},

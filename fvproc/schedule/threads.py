@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 import time
@@ -10,6 +9,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from fvproc.errors import FvprocError
+from fvproc.processors import cores
 from fvproc.schedule.work import TILE_BYTES, Errand, Landed, Outcome, attempt, base_curves
 from fvproc.volume import Tile
 
@@ -98,11 +98,3 @@ class ThreadCrew:
         self._stop.set()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-def cores() -> int:
-    """Cores that this process may use: of a batch job or container, not of the machine."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import zlib
+from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import product
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ import numpy as np
 from fvproc import provenance as origin
 from fvproc.errors import FileFormatError
 from fvproc.maps import ParameterMaps
+from fvproc.processors import cores
 from fvproc.quantities import FLAG_MEANINGS, QUANTITIES, RECORD, Quantity
 from fvproc.storage import new_hdf5
 from fvproc.volume import Grid, VendorMap
@@ -24,7 +29,8 @@ SIGNAL = "modulus"  # what viewers show first
 CHUNK = 256  # pixels along each edge
 # gzip is the one compression that every HDF5 library has; level 1 because the noise in the numbers leaves higher
 # levels nothing to gain
-_COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+_LEVEL = 1
+_COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": _LEVEL, "shuffle": True}
 
 
 def write(maps: ParameterMaps, path: str | PathLike[str]) -> None:
@@ -126,13 +132,43 @@ def _write_map(
         track_times=False,
         **_COMPRESSION,
     )
-    for row in range(0, values.shape[0], CHUNK):  # the records may lie in a file larger than memory
-        dataset[row : row + CHUNK] = values[row : row + CHUNK]
+    _write_chunks(dataset, values, fill)
     if fill is not None:
         dataset.attrs["_FillValue"] = fill
     for dimension, axis in zip(dataset.dims, axes, strict=True):
         dimension.attach_scale(axis)
     return dataset
+
+
+def _write_chunks(dataset: h5py.Dataset, values: np.ndarray, fill: Any) -> None:
+    """Write all chunks, packed by several threads: by HDF5, one thread packs them all, a third of a run's time.
+
+    Few chunks are under way at a time, since the records may lie in a file larger than memory.
+    """
+    chunk = dataset.chunks
+    places = product(*(range(0, length, step) for length, step in zip(values.shape, chunk, strict=True)))
+    workers = min(8, cores())
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[tuple[tuple[int, ...], Future[bytes]]] = deque()
+        for place in places:
+            waiting.append((place, pool.submit(_packed, values, place, chunk, fill)))
+            if len(waiting) > 2 * workers:
+                at, packed = waiting.popleft()
+                dataset.id.write_direct_chunk(at, packed.result())
+        for at, packed in waiting:
+            dataset.id.write_direct_chunk(at, packed.result())
+
+
+def _packed(values: np.ndarray, place: tuple[int, ...], chunk: tuple[int, int], fill: Any) -> bytes:
+    """Return a chunk as HDF5 stores it: whole, its bytes shuffled, deflated."""
+    y, x = place
+    block = np.ascontiguousarray(values[y : y + chunk[0], x : x + chunk[1]])
+    if block.shape != chunk:
+        whole = np.full(chunk, 0 if fill is None else fill, values.dtype)
+        whole[: block.shape[0], : block.shape[1]] = block
+        block = whole
+    octets = block.view(np.uint8).reshape(-1, values.dtype.itemsize)
+    return zlib.compress(np.ascontiguousarray(octets.T).data, _LEVEL)
 
 
 def _write_scan(entry: h5py.Group, grid: Grid) -> None:

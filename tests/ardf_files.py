@@ -119,7 +119,8 @@ def write(
     texts = [block(b"TOFF", struct.pack("<QQ", 0, head))]
     start = block(b"ARDF", b"") + table(b"FTOC", items, 24, room) + table(b"TTOC", texts, 32, 2)
     assert len(start) == head
-    path.write_bytes(start + text + b"".join(parts) + content)
+    # magic_afm looks for a block behind the last curve: real files have one
+    path.write_bytes(start + text + b"".join(parts) + content + block(b"TEXT", struct.pack("<II", 0, 0) + b"\0" * 8))
     return path
 
 
@@ -150,8 +151,8 @@ def _curves(volumes: list[Volume], place: int) -> tuple[bytes, list[dict[int, in
     """VSETs of all volumes, line by line, and where the lines of each begin."""
     starts: list[dict[int, int]] = [{} for _ in volumes]
     order = []
-    lines = range(volumes[0].shape[0])
-    for line in reversed(lines) if volumes[0].down else lines:
+    lines = range(volumes[0].shape[0] if volumes else 0)
+    for line in reversed(lines) if lines and volumes[0].down else lines:
         for number, volume in enumerate(volumes):
             points = range(volume.shape[1])
             for point in reversed(points) if volume.backward else points:

@@ -211,7 +211,8 @@ def _spans(
     later = np.where(offsets[:, segment + 1 :] > first[:, None], offsets[:, segment + 1 :], np.iinfo(np.int64).max)
     end = later.min(axis=1, initial=np.iinfo(np.int64).max)
     end = np.where(end >= floats - 1, floats, end)
-    lengths = np.where((first > 0) | (segment == 0), np.clip(end - first, 0, None), 0)
+    exists = (first < floats - 1) & ((first > 0) | (segment == 0))
+    lengths = np.where(exists, np.clip(end - first, 0, None), 0)
     return np.minimum(first, floats), lengths
 
 

@@ -251,6 +251,21 @@ def _set_at(blocks: Blocks, place: int) -> _Set:
     return _Set(len(content), line, point, kind, following)
 
 
+def _after(blocks: Blocks, place: int) -> tuple[int, _Set] | None:
+    """Return place and content of the VSET that follows one; None after the last."""
+    following = _set_at(blocks, place).following
+    if following > blocks.size - HEADER_BYTES:
+        refuse(
+            blocks.path,
+            f"VSET at byte {place}",
+            f"the next at byte {following}",
+            f"the file ends at byte {blocks.size}: it is truncated; fetch it again",
+        )
+    return (
+        (following, _set_at(blocks, following)) if following > place and blocks.name_at(following) == b"VSET" else None
+    )
+
+
 def _data_of(blocks: Blocks, place: int, curve: _Set) -> dict[int, _Data]:
     """Return the VDAT of a curve by the numbers of their channels."""
     place += curve.size
@@ -308,11 +323,9 @@ def _stride(
             number = 0
             while _is_there(blocks, place + (number + 1) * pitch, need, (line, told[3] + step * (number + 1), kind)):
                 number += 1
-            last = _set_at(blocks, place + number * pitch)
-            if last.following > place and blocks.name_at(last.following) == b"VSET":
-                after = _set_at(blocks, last.following)
-                if (after.line, after.kind) == (line, kind):
-                    return None  # the line goes on, at another distance
+            after = _after(blocks, place + number * pitch)
+            if after is not None and (after[1].line, after[1].kind) == (line, kind):
+                return None  # the line goes on, at another distance
         count[line] = number + 1
         offsets.add(deflection.offsets)
     if told is None:
@@ -364,17 +377,16 @@ def _chain(
                         blocks.path,
                         f"VSET at byte {where}",
                         f"channels {', '.join(map(str, data)) or 'none'}",
-                        "deflection and z are not both there; fetch the file again",
+                        "deflection and z are not both there: the file is damaged or truncated; fetch it again",
                     )
                 own = [data[channel] for channel in channels]
                 place[pixel], size[pixel] = [one.place for one in own], [one.size for one in own]
                 floats[pixel] = min(one.floats for one in own)
                 offsets[pixel] = own[0].offsets
-            if curve.following <= where or blocks.name_at(curve.following) != b"VSET":
+            after = _after(blocks, where)
+            if after is None or after[1].line != line:
                 break
-            where, curve = curve.following, _set_at(blocks, curve.following)
-            if curve.line != line:
-                break
+            where, curve = after
     return Chain(kind, place, size, floats, offsets)
 
 

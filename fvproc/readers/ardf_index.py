@@ -229,6 +229,13 @@ def _lines(blocks: Blocks, content: bytes, place: int, lines: int) -> dict[int, 
                 f"{entry['name']!r} of line {line}",
                 f"expected VOFF of one of {lines} lines; fetch the file again",
             )
+        if pointer > blocks.size - HEADER_BYTES:
+            refuse(
+                blocks.path,
+                f"VTOC, entry {number}",
+                f"line {line} at byte {pointer}",
+                f"the file ends at byte {blocks.size}: it is truncated; fetch it again",
+            )
         if pointer:
             found.setdefault(line, pointer)
     return found

@@ -15,6 +15,9 @@ NOTE = (
 )
 
 
+KINDS = ("force map", "ragged force map", "trace", "both")
+
+
 @dataclass
 class Curve:
     """Samples of each channel, and the offsets of the segments."""
@@ -88,6 +91,15 @@ def fast_map(ny: int, nx: int, *, kind: int = 5, samples: int = 40, **options: o
         for x in range(nx)
     }
     return Volume((ny, nx), curves, kind, "Ext;Ret;", backward=kind == 11, **options)
+
+
+def volumes_of(kind: str, ny: int = 3, nx: int = 5, **options: object) -> list[Volume]:
+    """The volumes of a file of one of `KINDS`."""
+    if kind == "both":
+        return [fast_map(ny, nx, kind=number, **options) for number in (10, 11)]
+    if kind == "trace":
+        return [fast_map(ny, nx, **options)]
+    return [force_map(ny, nx, ragged=kind.startswith("ragged"), **options)]
 
 
 def write(
@@ -185,3 +197,13 @@ def _image(label: str, unit: str, values: np.ndarray) -> bytes:
         b"\0" * (16 + 4 * nx) if np.isnan(row).all() else block(b"IDAT", row.astype("<f4").tobytes()) for row in values
     ]
     return content + table(b"IBOX", rows, 16 + 4 * nx) + block(b"GAMI", b"")
+
+
+def changed(content: bytes, name: bytes, offset: int, form: str, value: object) -> bytes:
+    """The file with one field of the first block of a name changed, and the checksum made right."""
+    out = bytearray(content)
+    place = out.index(b"\0" + name) - 7
+    struct.pack_into(form, out, place + offset, value)
+    size = int.from_bytes(out[place + 4 : place + 8], "little")
+    struct.pack_into("<I", out, place, zlib.crc32(out[place + 4 : place + size]))
+    return bytes(out)

@@ -230,9 +230,10 @@ def _branch(volume: ForceVolume, samples: Samples, branch: str) -> RawBranch:
     if (starts == start).all() and start + told.samples <= width:
         values = [channel[:, start : start + told.samples] for channel in (samples.deflection, samples.z)]
     else:
-        # from each curve's own start on; what lies beyond its end is told by `valid`
-        where = np.minimum(starts[:, None] + np.arange(told.samples), width - 1)
-        values = [np.take_along_axis(channel, where, axis=1) for channel in (samples.deflection, samples.z)]
+        values = [np.zeros((len(starts), told.samples), np.float32) for _ in range(2)]
+        for row, (first, count) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
+            for block, channel in zip(values, (samples.deflection, samples.z), strict=True):
+                block[row, :count] = channel[row, first : first + count]
     valid = lengths.astype(np.int32)
     return RawBranch(values[0], values[1], None if (valid == told.samples).all() else valid)
 

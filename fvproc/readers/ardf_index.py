@@ -30,7 +30,8 @@ from fvproc.readers.ardf_blocks import (
     refuse,
     text_of,
 )
-from fvproc.readers.ardf_curves import Chain, Stride, located
+from fvproc.readers.ardf_curves import Chain, Stride
+from fvproc.readers.ardf_search import located
 
 DEFLECTION = ("Defl", "DeflV")
 Z = ("Raw", "ZSnsr")  # the sensor of the z axis as it is read, and filtered

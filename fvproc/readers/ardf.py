@@ -25,6 +25,7 @@ from fvproc.readers.ardf_blocks import HEADER_BYTES, LIST_ENTRY, TEXT_ENTRY, Blo
 from fvproc.readers.ardf_curves import FAST, OFFSETS, Samples
 from fvproc.readers.ardf_index import Index, index
 from fvproc.readers.asylum_wave import number, value
+from fvproc.readers.blocks import buffer
 from fvproc.volume import Branch, Calibration, Channel, ForceVolume, Grid, RawBranch, RawTile, Setting, Tile, VendorMap
 
 __all__ = ["description", "name", "open", "read", "sniff", "suffixes", "vendor_maps"]
@@ -230,10 +231,11 @@ def _branch(volume: ForceVolume, samples: Samples, branch: str) -> RawBranch:
     if (starts == start).all() and start + told.samples <= width:
         values = [channel[:, start : start + told.samples] for channel in (samples.deflection, samples.z)]
     else:
-        values = [np.zeros((len(starts), told.samples), np.float32) for _ in range(2)]
+        values = [buffer(np.float32, (len(starts), told.samples)) for _ in range(2)]
         for row, (first, count) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
             for block, channel in zip(values, (samples.deflection, samples.z), strict=True):
                 block[row, :count] = channel[row, first : first + count]
+                block[row, count:] = 0
     valid = lengths.astype(np.int32)
     return RawBranch(values[0], values[1], None if (valid == told.samples).all() else valid)
 

@@ -23,6 +23,7 @@ _BUILT_IN = {
     "nanoscope": "fvproc.readers.nanoscope",
     "jpk": "fvproc.readers.jpk",
     "asylum": "fvproc.readers.asylum",
+    "ardf": "fvproc.readers.ardf",
     "nanosurf": "fvproc.readers.nanosurf",
     "curves": "fvproc.readers.curves",
     "arrays": "fvproc.readers.arrays",

@@ -32,6 +32,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
+import ardf_files
 import asylum_files
 import curves_files
 import hostile
@@ -86,6 +87,10 @@ def _ibw(path: Path) -> Path:
     return asylum_files.single(path.with_suffix(".ibw"), values, asylum_files.indexes(40, 30, 5))
 
 
+def _ardf(path: Path) -> Path:
+    return ardf_files.write(path.with_suffix(".ardf"), ardf_files.volumes_of(ardf_files.KINDS[0]))
+
+
 def _checked(content: bytes) -> bytes:
     """Give most waves a checksum that is right: else none of the lies would be looked at."""
     return asylum_files.checksum(content) if len(content) > 384 and content[-1] % 3 else content
@@ -126,6 +131,7 @@ FORMATS = {
         lambda path: _jpk(path, headers="own"), entry="index/1/segments/0/segment-header.properties"
     ),
     "asylum": Format(_ibw, 384, _checked),
+    "ardf": Format(_ardf),
     "nanosurf": Format(
         lambda path: nanosurf_files.write(path.with_suffix(".nid"), nanosurf_files.counts(2, 3, 40)), 3000
     ),

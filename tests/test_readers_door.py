@@ -188,3 +188,19 @@ def test_the_built_in_readers_keep_the_protocol() -> None:
         assert reader.name == name
         assert reader.description and all(suffix.startswith(".") for suffix in reader.suffixes)
         assert all(callable(getattr(reader, verb)) for verb in ("sniff", "open", "read", "vendor_maps"))
+
+
+def test_an_error_of_a_reader_that_does_not_name_the_file_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def careless(path: str) -> None:
+        raise FileFormatError("grid size_x must be finite and above zero, not -1.0")
+
+    path = write_with_h5py(tmp_path / "map.h5")
+    volume = readers.open_volume(path)
+    monkeypatch.setattr("fvproc.readers.curves.open", careless)
+    with pytest.raises(FileFormatError, match=r"map\.h5: grid size_x must be"):
+        readers.open_volume(path)
+    monkeypatch.setattr("fvproc.readers.curves.read", lambda volume, tile: careless(""))
+    with pytest.raises(FileFormatError, match=r"map\.h5: grid size_x must be"):
+        readers.read_tile(volume, Tile(0, 1))

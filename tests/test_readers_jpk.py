@@ -136,6 +136,15 @@ def test_an_unknown_order_is_refused(tmp_path: Path, word: dict) -> None:
         made(tmp_path, **word)
 
 
+@pytest.mark.parametrize("first", ["99999999999999999999", "-3", "1e400", "2"])
+def test_a_first_number_that_no_curve_has_is_refused(tmp_path: Path, first: str) -> None:
+    file = JpkFile()
+    honest = file.header
+    file.header = lambda: {**honest(), f"{file.kind}.indexes.min": first}  # type: ignore[method-assign]
+    with pytest.raises(FileFormatError, match=r"map\.jpk-qi-data.*indexes\.min"):
+        readers.open_volume(file.write(tmp_path / "map.jpk-qi-data"))
+
+
 def test_more_curves_than_the_grid_holds_are_refused(tmp_path: Path) -> None:
     file = JpkFile()
     path = file.write(tmp_path / "a.jpk-qi-data")

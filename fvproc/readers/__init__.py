@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
-from fvproc.errors import FileFormatError
+from fvproc.errors import CalibrationError, FileFormatError
+from fvproc.readers.hdf5_heaps import MAGIC, require_sound_heaps
 from fvproc.volume import ForceVolume, RawTile, Tile, VendorMap
 
 GROUP = "fvproc.readers"  # entry-point group: one module (or object) per format
@@ -37,6 +38,7 @@ _BEGINNINGS = {"curves": b"\x89HDF\r\n\x1a\n", "jpk": b"PK\x03\x04"}
 _LAST = "afmformats"  # claims what nobody else does, so that plug-ins go before it
 
 _HEAD_BYTES = 4096
+_Result = TypeVar("_Result")
 
 
 class Reader(Protocol):
@@ -110,6 +112,8 @@ def open_volume(
     """
     name = str(Path(os.fsdecode(path)).absolute())  # workers run in other folders
     head = _head(name)
+    if head.startswith(MAGIC):
+        require_sound_heaps(name)
     overrides = {
         "spring_constant": spring_constant,
         "deflection_sensitivity": deflection_sensitivity,
@@ -123,7 +127,7 @@ def open_volume(
     broken: list[str] = []
     for reader in _readers(broken, head):
         if reader.sniff(head, name):
-            volume = reader.open(name)
+            volume = _named(name, reader.open, name)
             return replace(volume, calibration=volume.calibration.override(**overrides))
     raise FileFormatError(_unknown(name, broken))
 
@@ -141,7 +145,7 @@ def read_tile(volume: ForceVolume, tile: Tile) -> RawTile:
     if tile.stop > volume.grid.curves:
         raise ValueError(f"{volume.path}: {tile} reaches beyond the {volume.grid.curves} curves of the volume")
     require_unchanged(volume)
-    return reader_of(volume).read(volume, tile)
+    return _named(volume.path, reader_of(volume).read, volume, tile)
 
 
 def vendor_maps(volume: ForceVolume) -> dict[str, VendorMap]:
@@ -153,7 +157,17 @@ def vendor_maps(volume: ForceVolume) -> dict[str, VendorMap]:
         If the file is gone, or no longer the one that was opened.
     """
     require_unchanged(volume)
-    return reader_of(volume).vendor_maps(volume)
+    return _named(volume.path, reader_of(volume).vendor_maps, volume)
+
+
+def _named(path: str, work: Callable[..., _Result], *given: Any) -> _Result:
+    """Do it; see to it that an error names the file, as one of a value that a reader passed on may not."""
+    try:
+        return work(*given)
+    except (FileFormatError, CalibrationError) as error:
+        if Path(path).name in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from None
 
 
 def reader_of(volume: ForceVolume) -> Reader:

@@ -240,8 +240,11 @@ def grid(header: Properties, found: Directory, layout: Layout, warnings: list[st
     if not found.curves:
         return Grid(1, 1)
     scan = next((kind for kind in _SCANS if any(key.startswith(kind + ".") for key in header.values)), "")
-    first = header.number(f"{scan}.indexes.min")
-    layout["first"] = int(first or 0)
+    first = header.number(f"{scan}.indexes.min") or 0
+    lowest = min(int(numbers[0]) for numbers, _ in found.curves.values())
+    if not 0 <= first <= lowest:
+        header.refuse(f"{scan}.indexes.min", f"{first:g}", f"there is a curve index/{lowest}; fetch the file again")
+    layout["first"] = int(first)
     highest = max(int(numbers[-1]) for numbers, _ in found.curves.values())
     pattern = f"{scan}.position-pattern"
     if header.text(f"{pattern}.type") != "grid-position-pattern":

@@ -158,7 +158,7 @@ def _nsid_axes(path: str, file: h5py.File, dataset: h5py.Dataset) -> _Axes:
     sizes: dict[str, float | None] = {"y": None, "x": None}
     rows = "up"
     for number in range(dataset.ndim):
-        scale = dataset.dims[number][0]
+        scale = _scale(file, dataset, number)
         kind = _text(scale.attrs.get("dimension_type", "")).rsplit(".", 1)[-1].upper()
         label = _text(scale.attrs.get("name", scale.name.rsplit("/", 1)[-1])).lower()
         if kind == "SPECTRAL":
@@ -215,6 +215,14 @@ def _usid_axes(path: str, file: h5py.File, dataset: h5py.Dataset) -> _Axes:
     return "curve sample", spectral.name, "- sample", unit, (ny, nx), (sizes["y"], sizes["x"]), rows
 
 
+def _scale(file: h5py.File, dataset: h5py.Dataset, axis: int) -> h5py.Dataset:
+    """Return the dimension scale of an axis; `dataset.dims` would not come back from some damaged files."""
+    scale = file[dataset.attrs["DIMENSION_LIST"][axis][0]]
+    if not isinstance(scale, h5py.Dataset):
+        raise ValueError(f"{dataset.name}: the scale of axis {axis} is no dataset")
+    return scale
+
+
 def _edge(values: np.ndarray, units: str) -> float | None:
     """Return the length of an edge in m from the places of its pixels' middles."""
     if values.size < 2 or units not in LENGTHS:
@@ -230,7 +238,7 @@ def _mapping(path: str, file: h5py.File) -> dict[str, Any]:
     cubes = []
     for dataset in _marked(file):
         # a refusal of one that holds something else must not hide the curves beside it
-        if dataset.ndim in (1, 2, 3) and _cube_like(dataset):
+        if dataset.ndim in (1, 2, 3) and _cube_like(file, dataset):
             cubes.append(_cube(path, file, dataset))
     found = [cube for cube in cubes if cube.is_a(_DEFLECTION) and cube.units in {*LENGTHS, *VOLTS, *FORCES}]
     if len(found) != 1:
@@ -267,11 +275,11 @@ def _mapping(path: str, file: h5py.File) -> dict[str, Any]:
     return result
 
 
-def _cube_like(dataset: h5py.Dataset) -> bool:
+def _cube_like(file: h5py.File, dataset: h5py.Dataset) -> bool:
     """Tell whether a main dataset has an axis along which spectra run."""
     if "DIMENSION_LIST" not in dataset.attrs:
         return dataset.ndim == 2 and dataset.shape[1] > 1
-    scales = [dataset.dims[number][0] for number in range(dataset.ndim)]
+    scales = [_scale(file, dataset, number) for number in range(dataset.ndim)]
     return any(_text(scale.attrs.get("dimension_type", "")).upper().endswith("SPECTRAL") for scale in scales)
 
 

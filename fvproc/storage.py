@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from typing import Any
@@ -78,17 +78,34 @@ def new_hdf5(path: str | PathLike[str]) -> Iterator[Any]:
     OSError
         If the file cannot be made or written, such as on a full disk; at the latest when the block ends.
     """
+    with watched_hdf5(path) as (file, _):
+        yield file
+
+
+@contextmanager
+def watched_hdf5(path: str | PathLike[str]) -> Iterator[tuple[Any, Callable[[], None]]]:
+    """Yield the same, and a function that raises what was noted by then: so a long writer can stop at once.
+
+    Raises
+    ------
+    OSError
+        As `new_hdf5`.
+    """
     import h5py
 
     patient = _Patient(path)
+
+    def require_written() -> None:
+        if patient.error is not None:
+            raise patient.error
+
     try:
         with h5py.File(patient, "w") as file:
-            yield file
+            yield file, require_written
     except BaseException as error:
-        if patient.error is not None and isinstance(error, (OSError, RuntimeError, ValueError)):
+        if patient.error not in (None, error) and isinstance(error, (OSError, RuntimeError, ValueError)):
             raise patient.error from error  # that is why
         raise
     finally:
         patient.close()
-    if patient.error is not None:
-        raise patient.error
+    require_written()

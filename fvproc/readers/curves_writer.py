@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -15,9 +16,11 @@ import numpy as np
 
 from fvproc.errors import OutputError
 from fvproc.readers.curves_layout import BRANCHES, FORMAT, FORMAT_VERSION, chunk_shape, hyperslabs
+from fvproc.storage import watched_hdf5
 from fvproc.volume import Branch, Calibration, Channel, Grid, RawBranch, RawTile, Setting, Tile
 
 _CHUNK_BYTES = 1 << 20  # enough to compress and to read well, small enough for a chunk cache
+_REMEDY = "nothing is kept: make room there, or choose another disk"
 
 
 class CurvesWriter:
@@ -80,11 +83,12 @@ class CurvesWriter:
         self._partial = self.path.with_name(self.path.name + ".partial")
         self._compression, self._chunk_curves = compression, chunk_curves
         self._written = np.zeros(grid.curves, np.bool_)
+        self._opened = ExitStack()
         for index, (name, branch) in enumerate(self.branches.items()):
             if branch.z_shared and (shared_z is None or np.shape(shared_z[index]) != (branch.samples,)):
                 raise OutputError(f"{path}: shared_z of {name} must have the shape ({branch.samples},)")
         try:
-            self._file = h5py.File(self._partial, "w")
+            self._file, self._require_written = self._opened.enter_context(watched_hdf5(self._partial))
         except OSError as error:
             raise OutputError(f"{path}: the file cannot be created: {error}") from None
         try:
@@ -105,6 +109,10 @@ class CurvesWriter:
                 raise ValueError(f"{self.path}: {tile} has no height, but the file was announced to have one")
             self._place("scan/height", tile, raw.height)
         self._written[tile.start : tile.stop] = True
+        try:
+            self._require_written()
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written: {error.strerror}; {_REMEDY}") from None
 
     def write_truth(self, name: str, unit: str, values: np.ndarray) -> None:
         """Write a map (ny, nx) that made the curves."""
@@ -133,14 +141,14 @@ class CurvesWriter:
                 " nothing is kept"
             )
         try:
-            self._file.close()
+            self._opened.close()
             _sync(self._partial)
             self._partial.replace(self.path)
             if os.name == "posix":
                 _sync(self.path.parent)
         except OSError as problem:
             self._discard()
-            raise OutputError(f"{self.path}: the file cannot be finished: {problem}") from None
+            raise OutputError(f"{self.path}: cannot be finished: {problem.strerror}; {_REMEDY}") from None
 
     # ---- creating
 
@@ -236,7 +244,8 @@ class CurvesWriter:
             dataset[rows, columns] = block.reshape(rows.stop - rows.start, columns.stop - columns.start, *rest)
 
     def _discard(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # what could not be written matters no more
+            self._opened.close()
         self._partial.unlink(missing_ok=True)
 
 

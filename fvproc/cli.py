@@ -121,7 +121,7 @@ def _convert(options: argparse.Namespace) -> int:
     from fvproc import api
 
     volume = api.open(options.input, **calibration(options))
-    api.convert(volume, options.output, overwrite=options.overwrite, compress=options.compress)
+    api.convert(volume, options.output, overwrite=options.overwrite, compress=options.compress, layout=options.layout)
     print(options.output)
     return DONE
 

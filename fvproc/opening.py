@@ -132,27 +132,40 @@ def load(path: PathName) -> ParameterMaps:
     return writers.load(path)
 
 
-def convert(path: PathName | ForceVolume, output: PathName, *, overwrite: bool = False, compress: bool = False) -> None:
-    """Write any input as a curves file (HDF5), tile by tile.
+def convert(
+    path: PathName | ForceVolume,
+    output: PathName,
+    *,
+    overwrite: bool = False,
+    compress: bool = False,
+    layout: str = "curves",
+) -> None:
+    """Write any input as a curves file (HDF5), or in the layout of afmformats, tile by tile.
 
     Parameters
     ----------
     path : path-like or ForceVolume
         The input.
     output : path-like
-        The curves file to make.
+        The file to make.
     overwrite : bool
         Whether a file that exists is replaced.
     compress : bool
         Whether curves are compressed (gzip); smaller, and slower to read.
+    layout : {"curves", "afmformats"}
+        ``"afmformats"`` is for small sets, of 10 000 curves at most, and needs a complete calibration: raw numbers
+        become force and height in float64, maps and images are left behind.
 
     Raises
     ------
     OutputError
-        If the output exists, or is the input.
+        If the output exists, is the input or cannot be written; if the layout is unknown or does not take so many
+        curves.
     FileFormatError
         If the input cannot be read.
+    CalibrationError
+        If afmformats' layout lacks the calibration that makes force.
     """
     from fvproc import conversion
 
-    conversion.convert(path, output, overwrite=overwrite, compress=compress)
+    conversion.convert(path, output, overwrite=overwrite, compress=compress, layout=layout)

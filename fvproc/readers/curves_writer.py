@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -16,11 +15,10 @@ import numpy as np
 
 from fvproc.errors import OutputError
 from fvproc.readers.curves_layout import BRANCHES, FORMAT, FORMAT_VERSION, chunk_shape, hyperslabs
-from fvproc.storage import watched_hdf5
+from fvproc.storage import whole_hdf5
 from fvproc.volume import Branch, Calibration, Channel, Grid, RawBranch, RawTile, Setting, Tile
 
 _CHUNK_BYTES = 1 << 20  # enough to compress and to read well, small enough for a chunk cache
-_REMEDY = "nothing is kept: make room there, or choose another disk"
 
 
 class CurvesWriter:
@@ -80,23 +78,16 @@ class CurvesWriter:
         self.grid = grid
         self.branches = dict(zip(BRANCHES, (approach, retract), strict=True))
         self.has_height = has_height
-        self._partial = self.path.with_name(self.path.name + ".partial")
         self._compression, self._chunk_curves = compression, chunk_curves
         self._written = np.zeros(grid.curves, np.bool_)
-        self._opened = ExitStack()
         for index, (name, branch) in enumerate(self.branches.items()):
             if branch.z_shared and (shared_z is None or np.shape(shared_z[index]) != (branch.samples,)):
                 raise OutputError(f"{path}: shared_z of {name} must have the shape ({branch.samples},)")
-        try:
-            self._file, self._require_written = self._opened.enter_context(watched_hdf5(self._partial))
-        except OSError as error:
-            raise OutputError(f"{path}: the file cannot be created: {error}") from None
-        try:
+        with ExitStack() as stack:
+            self._file, self._require_written = stack.enter_context(whole_hdf5(self.path))
             self._describe(calibration or Calibration(), tip_radius, tip_half_angle, poisson_ratio, attributes or {})
             self._create(shared_z)
-        except BaseException:
-            self._discard()
-            raise
+            self._opened = stack.pop_all()
 
     def write(self, tile: Tile, raw: RawTile) -> None:
         """Write the curves of a tile; tiles may come in any order."""
@@ -109,10 +100,7 @@ class CurvesWriter:
                 raise ValueError(f"{self.path}: {tile} has no height, but the file was announced to have one")
             self._place("scan/height", tile, raw.height)
         self._written[tile.start : tile.stop] = True
-        try:
-            self._require_written()
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written: {error.strerror}; {_REMEDY}") from None
+        self._require_written()
 
     def write_truth(self, name: str, unit: str, values: np.ndarray) -> None:
         """Write a map (ny, nx) that made the curves."""
@@ -129,26 +117,16 @@ class CurvesWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self._discard()
-            return
         missing = int(self._written.size - np.count_nonzero(self._written))
-        if missing:
+        if kind is None and missing:
             first = int(np.argmin(self._written))
-            self._discard()
-            raise OutputError(
+            refused = OutputError(
                 f"{self.path}: {missing} of {self._written.size} curves were never written, the first is {first}:"
                 " nothing is kept"
             )
-        try:
-            self._opened.close()
-            _sync(self._partial)
-            self._partial.replace(self.path)
-            if os.name == "posix":
-                _sync(self.path.parent)
-        except OSError as problem:
-            self._discard()
-            raise OutputError(f"{self.path}: cannot be finished: {problem.strerror}; {_REMEDY}") from None
+            self._opened.__exit__(OutputError, refused, None)
+            raise refused
+        self._opened.__exit__(kind, error, trace)
 
     # ---- creating
 
@@ -243,22 +221,8 @@ class CurvesWriter:
             block = np.ascontiguousarray(values[span])
             dataset[rows, columns] = block.reshape(rows.stop - rows.start, columns.stop - columns.start, *rest)
 
-    def _discard(self) -> None:
-        with suppress(OSError):  # what could not be written matters no more
-            self._opened.close()
-        self._partial.unlink(missing_ok=True)
-
 
 def _label(dataset: h5py.Dataset, channel: Channel) -> None:
     dataset.attrs["units"] = channel.unit
     dataset.attrs["scale_factor"] = channel.scale
     dataset.attrs["add_offset"] = channel.offset
-
-
-def _sync(path: Path) -> None:
-    """Bring a file or a folder to the disk before what depends on it."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

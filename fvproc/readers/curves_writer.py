@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 
 from fvproc.errors import OutputError
-from fvproc.readers.curves_layout import BRANCHES, FORMAT, FORMAT_VERSION, chunk_shape, hyperslabs
+from fvproc.readers.curves_layout import BRANCHES, FORMAT, FORMAT_VERSION, VENDOR_MAPS, chunk_shape, hyperslabs
 from fvproc.storage import whole_hdf5
-from fvproc.volume import Branch, Calibration, Channel, Grid, RawBranch, RawTile, Setting, Tile
+from fvproc.volume import Branch, Calibration, Channel, Grid, RawBranch, RawTile, Setting, Tile, VendorMap
 
 _CHUNK_BYTES = 1 << 20  # enough to compress and to read well, small enough for a chunk cache
 
@@ -111,6 +111,13 @@ class CurvesWriter:
         dataset = self._file.require_group("truth").create_dataset(name, data=values)
         dataset.attrs["units"] = unit
 
+    def write_vendor_map(self, vendor: VendorMap) -> None:
+        """Write a map (ny, nx) of the instrument's software."""
+        dataset = self._file.require_group(VENDOR_MAPS).create_dataset(
+            vendor.name.replace("/", " "), data=vendor.values
+        )
+        dataset.attrs.update({"units": vendor.unit, "label": vendor.label})
+
     def __enter__(self) -> CurvesWriter:
         return self
 
@@ -155,6 +162,8 @@ class CurvesWriter:
                 known[key] = setting.value
                 if setting.rel_std is not None:
                     known[f"{key}_rel_std"] = setting.rel_std
+                if setting.source != "file":
+                    known[f"{key}_source"] = setting.source
         if poisson_ratio is not None:
             known["poisson_ratio"] = poisson_ratio
         scan = file.create_group("scan").attrs

@@ -1,15 +1,18 @@
-"""A JPK QI map: how long opening, reading and a whole process take, beside what decompressing alone costs.
+"""A JPK QI map: how long opening, reading and a whole process take, beside decompressing alone and beside afmformats.
 
-    python bench/jpk.py [--size 128] [--samples 256] [--threads 1 2] [--folder DIR]
+    python bench/jpk.py [--size 128] [--samples 256] [--threads 1 2] [--folder DIR] [--peer-curves 16]
 
-The map is simulated, 916 MPa with noise, and written as an archive of six entries a curve (two segments with header,
-deflection and measured height) by the writer of the tests. `decompressing alone` is `zlib.decompress` of the entries
-that are read, one thread, from memory. Opening is in a new process each time, past the import.
+The map is simulated, 916 MPa with noise, and written as the instrument does, thirteen entries a curve (two segments
+with header, deflection and measured height; folders are entries, too), by the writer of the tests. `decompressing alone`
+is `zlib.decompress` of the entries that are read, one thread, from memory. Opening is in a new process each time, past
+the import. afmformats opens the same deflated file; force and height are then read of some curves, spread over the file,
+since each takes the longer the more there are: the seconds for all are scaled from them. Its numbers must be fvproc's.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -36,6 +39,19 @@ start = time.perf_counter()
 readers.open_volume(sys.argv[1])
 print(time.perf_counter() - start)
 """
+
+PEER = """
+import json, sys, time
+import numpy as np
+import afmformats
+start = time.perf_counter()
+found = afmformats.load_data(sys.argv[1])
+opened = time.perf_counter()
+chosen = np.linspace(0, len(found) - 1, int(sys.argv[2])).astype(int).tolist()
+sums = [(found[n].enum, float(found[n]["force"].sum()), float(found[n]["height (measured)"].sum())) for n in chosen]
+print(json.dumps([afmformats.__version__, opened - start, time.perf_counter() - opened, sums]))
+"""
+GOAL_OPENING, GOAL_RATE = 1.0, 20_000.0  # s; curves/s on two cores
 
 
 def write(path: Path, size: int, samples: int, compression: int) -> None:
@@ -70,6 +86,7 @@ def write(path: Path, size: int, samples: int, compression: int) -> None:
         spring_constant=repr(volume.calibration.spring_constant.value),
         sensitivity=repr(sensitivity),
         compression=compression,
+        complete=True,
         deflection=volts,
         z=z,
     ).write(path)
@@ -99,12 +116,38 @@ def decompressing(path: Path) -> float:
     return timed(lambda: [zlib.decompress(piece, -15, size) for piece, size in pieces], 3)
 
 
+def peer(path: Path, curves: int, patience: float) -> str:
+    """Return a sentence on how long afmformats takes for the same file, after its numbers were compared."""
+    command = [sys.executable, "-c", PEER, str(path), str(curves)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=patience)
+    except subprocess.TimeoutExpired:
+        return f"afmformats: stopped after {patience:.0f} s, before {curves} curves were read"
+    if done.returncode:
+        return f"afmformats: {done.stderr.strip().splitlines()[-1]}"
+    version, opening, reading, sums = json.loads(done.stdout)
+    volume = fv.open(path)
+    constant = volume.calibration.spring_constant.value
+    for number, force, height in sums:
+        curve = fv.curve(volume, *divmod(number, volume.shape[1]))
+        ours = [curve["approach_deflection"].sum() + curve["retract_deflection"].sum()]
+        ours.append(-curve["approach_z"].sum() - curve["retract_z"].sum())
+        np.testing.assert_allclose([ours[0] * constant, ours[1]], [force, height], rtol=1e-9)
+    total = reading * volume.grid.curves / len(sums)
+    return (
+        f"afmformats {version}: opening {opening:.0f} s, force and height of {len(sums)} curves {reading:.1f} s, so"
+        f" {total:,.0f} s for all {volume.grid.curves:,}, without a fit; its numbers are fvproc's"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=128, help="pixels along an edge")
     parser.add_argument("--samples", type=int, default=256, help="per branch")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peer-curves", type=int, default=16, help="that afmformats reads; 0: none")
+    parser.add_argument("--peer-seconds", type=float, default=1800.0, help="after which it is stopped")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     arguments = parser.parse_args()
     recipe = fv.Recipe(tip=fv.Tip.sphere(radius=30e-9), poisson_ratio=0.3)
@@ -116,6 +159,7 @@ def main() -> None:
     )
     print("| " + columns.replace(", ", " | ") + " |")
     print("|---" * 9 + "|")
+    goals: list[str] = []
     for compression, word in ((zipfile.ZIP_DEFLATED, "deflated"), (zipfile.ZIP_STORED, "stored")):
         path = arguments.folder / "bench.jpk-qi-data"
         write(path, arguments.size, arguments.samples, compression)
@@ -137,7 +181,14 @@ def main() -> None:
                 f" | {busy:.2f} | {arguments.size**2 / seconds:,.0f} |",
                 flush=True,
             )
+        goals.append(
+            f"{word}: opening {opening:.2f} s (goal {GOAL_OPENING:g}), on {threads} threads"
+            f" {arguments.size**2 / seconds:,.0f} curves/s (goal {GOAL_RATE:,.0f})"
+        )
+        if compression == zipfile.ZIP_DEFLATED and arguments.peer_curves:
+            goals.append(peer(path, arguments.peer_curves, arguments.peer_seconds))
         path.unlink()
+    print("\n" + "\n".join(goals))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
     python bench/jpk.py [--size 128] [--samples 256] [--threads 1 2] [--folder DIR] [--peer-curves 16]
 
 The map is simulated, 916 MPa with noise, and written as the instrument does, thirteen entries a curve (two segments
-with header, deflection and measured height; folders are entries, too), by the writer of the tests. `decompressing alone`
-is `zlib.decompress` of the entries that are read, one thread, from memory. Opening is in a new process each time, past
-the import. afmformats opens the same deflated file; force and height are then read of some curves, spread over the file,
-since each takes the longer the more there are: the seconds for all are scaled from them. Its numbers must be fvproc's.
+with header, deflection and measured height; folders are entries, too), by the writer of the tests. `decompressing
+alone` is `zlib.decompress` of the entries that are read, one thread, from memory. Opening is in a new process each
+time, past the import. afmformats opens the same deflated file; force and height are then read of some curves, spread
+over the file, since each takes the longer the more there are: the seconds for all are scaled from them. Its numbers
+must be fvproc's.
 """
 
 from __future__ import annotations

@@ -139,8 +139,8 @@ def peer(path: Path, patience: float) -> str:
         np.testing.assert_allclose([deflection * constant, -z], [force, height], rtol=1e-9)
     faster = (opening + reading) / (read - start)
     return (
-        f"{len(sums):,} curves: afmformats {version} opens in {opening:.2f} s and reads in {reading:.2f} s; fvproc opens in"
-        f" {opened - start:.2f} s and reads in {read - opened:.2f} s, {faster:,.0f} times faster"
+        f"{len(sums):,} curves: afmformats {version} opens in {opening:.2f} s, reads in {reading:.2f} s; fvproc opens"
+        f" in {opened - start:.2f} s, reads in {read - opened:.2f} s, {faster:,.0f} times faster"
     )
 
 

@@ -49,14 +49,14 @@ def _stoppable() -> Iterator[list[int]]:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from fvproc import api, report, writers
+    from fvproc import api, readers, report, writers
 
     if writers.holds_maps(options.input):
         told = report.describe_maps(writers.load(options.input), Path(options.input))
         print(json.dumps(told, indent=1) if options.json else report.maps_text(told))
         return DONE
     volume = api.open(options.input, **calibration(options))
-    described = report.describe(volume)
+    described = report.describe(volume, readers.vendor_maps(volume))
     print(json.dumps(described, indent=1) if options.json else report.description_text(described))
     return DONE
 
@@ -121,7 +121,7 @@ def _convert(options: argparse.Namespace) -> int:
     from fvproc import api
 
     volume = api.open(options.input, **calibration(options))
-    api.convert(volume, options.output, overwrite=options.overwrite, compress=options.compress)
+    api.convert(volume, options.output, overwrite=options.overwrite, compress=options.compress, layout=options.layout)
     print(options.output)
     return DONE
 

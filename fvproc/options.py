@@ -245,9 +245,16 @@ def build_parser() -> argparse.ArgumentParser:
     simulate.add_argument("--dtype", choices=("int16", "int32", "float32"), default="int16", help="homogeneous")
     simulate.add_argument("--overwrite", action="store_true")
 
-    convert = commands.add_parser("convert", help="write any input as a curves file")
+    convert = commands.add_parser("convert", help="write any input as a curves file, or for afmformats")
     convert.add_argument("input")
     convert.add_argument("output")
+    convert.add_argument(
+        "--as",
+        dest="layout",
+        choices=("curves", "afmformats"),
+        default="curves",
+        help="afmformats: its HDF5, of 10 000 curves at most",
+    )
     convert.add_argument("--compress", action="store_true", help="gzip: smaller, slower to read")
     convert.add_argument("--overwrite", action="store_true")
     _add_calibration(convert)

@@ -11,7 +11,7 @@ import numpy as np
 from fvproc import provenance
 from fvproc.maps import ParameterMaps
 from fvproc.quantities import FATAL_BITS, FLAG_MEANINGS, QUANTITIES, Flag, readable
-from fvproc.volume import CALIBRATION_FIELDS, UNCERTAIN, ForceVolume
+from fvproc.volume import CALIBRATION_FIELDS, UNCERTAIN, ForceVolume, VendorMap
 
 # ---- summary of a run
 
@@ -99,8 +99,8 @@ def _name(flag: Flag) -> str:
 # ---- description of a file
 
 
-def describe(volume: ForceVolume) -> dict[str, Any]:
-    """Return what a file holds and what it lacks, ready for JSON."""
+def describe(volume: ForceVolume, vendor_maps: Mapping[str, VendorMap] | None = None) -> dict[str, Any]:
+    """Return what a file holds and what it lacks, ready for JSON; with the names of the instrument's maps if given."""
     grid = volume.grid
     branches = {}
     for name in ("approach", "retract"):
@@ -113,6 +113,8 @@ def describe(volume: ForceVolume) -> dict[str, Any]:
     tip = {
         "radius": None if volume.tip_radius is None else volume.tip_radius.value,
         "half_angle": None if volume.tip_half_angle is None else volume.tip_half_angle.value,
+        "radius_source": None if volume.tip_radius is None else volume.tip_radius.source,
+        "half_angle_source": None if volume.tip_half_angle is None else volume.tip_half_angle.source,
     }
     missing = [
         {"name": name, "unit": CALIBRATION_FIELDS[name][1], "option": CALIBRATION_FIELDS[name][0]}
@@ -123,6 +125,7 @@ def describe(volume: ForceVolume) -> dict[str, Any]:
     return {
         "path": volume.path,
         "format": volume.format,
+        "folder": Path(volume.path).is_dir(),
         "bytes": volume.file_size,
         "grid": {
             "ny": grid.ny,
@@ -138,6 +141,7 @@ def describe(volume: ForceVolume) -> dict[str, Any]:
         "tip": tip,
         "poisson_ratio": volume.poisson_ratio,
         "vendor_recipe": provenance.plain(volume.vendor_recipe),
+        "vendor_maps": {name: {"unit": told.unit, "label": told.label} for name, told in (vendor_maps or {}).items()},
         "header": provenance.plain(volume.header),
         "missing": missing,
         "rel_std": {name: volume.relative_std(name) for name in UNCERTAIN},
@@ -180,9 +184,10 @@ def description_text(described: dict[str, Any]) -> str:
     if grid["size_x"] and grid["size_y"]:
         factor, unit = readable("m", np.array([grid["size_x"]]))
         size = f"{grid['size_x'] * factor:.4g} × {grid['size_y'] * factor:.4g} {unit}"
+    extent = "a folder" if described["folder"] else f"{described['bytes']:,} bytes"
     lines = [
         f"{described['path']}",
-        f"  format        {described['format']}, {described['bytes']:,} bytes",
+        f"  format        {described['format']}, {extent}",
         f"  grid          {grid['ny']} rows × {grid['nx']} columns, {size}",
     ]
     for name, branch in described["branches"].items():
@@ -193,9 +198,9 @@ def description_text(described: dict[str, Any]) -> str:
         lines.append(f"  {label}: {value['value']:.6g} {value['unit']} (from the {value['source']}{spread})")
     tip = described["tip"]
     if tip["radius"] is not None:
-        lines.append(f"  tip radius: {tip['radius'] * 1e9:.4g} nm (from the file)")
+        lines.append(f"  tip radius: {tip['radius'] * 1e9:.4g} nm (from the {tip['radius_source']})")
     if tip["half_angle"] is not None:
-        lines.append(f"  tip half angle: {tip['half_angle']:.4g} rad (from the file)")
+        lines.append(f"  tip half angle: {tip['half_angle']:.4g} rad (from the {tip['half_angle_source']})")
     if described["poisson_ratio"] is not None:
         lines.append(f"  Poisson's ratio of the sample: {described['poisson_ratio']:g} (from the file)")
     known = [
@@ -205,6 +210,11 @@ def description_text(described: dict[str, Any]) -> str:
     for section, settings in described["vendor_recipe"].items():
         for name, value in settings.items():
             lines.append(f"  vendor's {section}.{name} = {value}")
+    if not described["vendor_recipe"]:
+        lines.append("  vendor's fit settings: none that fvproc understands")
+    if described["vendor_maps"]:
+        names = ", ".join(f"{name} ({told['unit'] or '1'})" for name, told in described["vendor_maps"].items())
+        lines.append(f"  vendor's maps: {names}")
     for name, value in described["header"].items():
         lines.append(f"  {name}: {value}")
     for missing in described["missing"]:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from os import PathLike
+from pathlib import Path
 from typing import Any
+
+from fvproc.errors import OutputError
+
+_REMEDY = "nothing is kept: make room there, or choose another disk"
 
 
 class _Patient:
@@ -78,17 +83,86 @@ def new_hdf5(path: str | PathLike[str]) -> Iterator[Any]:
     OSError
         If the file cannot be made or written, such as on a full disk; at the latest when the block ends.
     """
+    with watched_hdf5(path) as (file, _):
+        yield file
+
+
+@contextmanager
+def watched_hdf5(path: str | PathLike[str]) -> Iterator[tuple[Any, Callable[[], None]]]:
+    """Yield the same, and a function that raises what was noted by then: so a long writer can stop at once.
+
+    Raises
+    ------
+    OSError
+        As `new_hdf5`.
+    """
     import h5py
 
     patient = _Patient(path)
+
+    def require_written() -> None:
+        if patient.error is not None:
+            raise patient.error
+
     try:
         with h5py.File(patient, "w") as file:
-            yield file
+            yield file, require_written
     except BaseException as error:
-        if patient.error is not None and isinstance(error, (OSError, RuntimeError, ValueError)):
+        if patient.error not in (None, error) and isinstance(error, (OSError, RuntimeError, ValueError)):
             raise patient.error from error  # that is why
         raise
     finally:
         patient.close()
-    if patient.error is not None:
-        raise patient.error
+    require_written()
+
+
+@contextmanager
+def whole_hdf5(path: str | PathLike[str]) -> Iterator[tuple[Any, Callable[[], None]]]:
+    """Yield an `h5py.File` that takes its name when the block ends well, and a function that raises on a full disk.
+
+    After an exception nothing is left of it, and a file that was there before stays.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be made, written or finished.
+    """
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        opened = watched_hdf5(partial)
+        file, require_written = opened.__enter__()
+    except OSError as error:
+        raise OutputError(f"{path}: the file cannot be created: {error.strerror or error}") from None
+
+    def require_room() -> None:
+        try:
+            require_written()
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written: {error.strerror or error}; {_REMEDY}") from None
+
+    try:
+        yield file, require_room
+    except BaseException:
+        with suppress(OSError):  # what could not be written matters no more
+            opened.__exit__(None, None, None)
+        partial.unlink(missing_ok=True)
+        raise
+    try:
+        opened.__exit__(None, None, None)
+        _sync(partial)
+        partial.replace(path)
+        if os.name == "posix":
+            _sync(path.parent)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be finished: {error.strerror or error}; {_REMEDY}") from None
+
+
+def _sync(path: Path) -> None:
+    """Bring a file or a folder to the disk before what depends on it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -44,6 +44,7 @@ class JpkFile:
     height_offsets: Callable[[int], float] | None = None  # one lcd-info for each value
     images: dict[str, tuple[np.ndarray, str, float, float]] = field(default_factory=dict)
     first: int = 0
+    complete: bool = False  # also folders as entries, a header for each curve, times: afmformats needs them
     deflection: Callable[[int, int, int], np.ndarray] = field(default=lambda n, s, k: example(n, s, k)[0])
     z: Callable[[int, int, int], np.ndarray] = field(default=lambda n, s, k: example(n, s, k)[1])
 
@@ -139,6 +140,11 @@ class JpkFile:
 
     def _curve(self, archive: zipfile.ZipFile, number: int) -> None:
         base = "" if self.single else f"index/{number}/"
+        if self.complete:
+            series = f"{self.kind.replace('-map', '-series')}.header"
+            for folder in ("index/",) * (number == self.first) + (base, f"{base}segments/"):
+                archive.writestr(folder, b"")
+            archive.writestr(f"{base}header.properties", lines({f"{series}.position-index": number}))
         for segment, (style, samples) in enumerate(zip(self.styles, self.samples, strict=True)):
             count = samples if self.length is None else self.length(number, segment)
             if count < 0:
@@ -146,6 +152,10 @@ class JpkFile:
             folder = f"{base}segments/{segment}/"
             volts, z = self.deflection(number, segment, count), self.z(number, segment, count)
             content: dict[str, object] = {"channels.list": f"vDeflection {self.height}"}
+            if self.complete:
+                archive.writestr(folder, b"")
+                archive.writestr(f"{folder}channels/", b"")
+                content |= timed(count, style == "extend")
             if self.headers == "shared":
                 offset = self.height_offsets(number) if self.height_offsets else -1.4e-5
                 content["force-segment-header.force-segment-header-info.*"] = segment
@@ -173,6 +183,20 @@ class JpkFile:
             archive.writestr(f"{folder}segment-header.properties", lines(content))
 
 
+def timed(count: int, extend: bool) -> dict[str, object]:
+    """Return what the header of a segment says of its time and range."""
+    key = "force-segment-header"
+    return {
+        f"{key}.num-points": count,
+        f"{key}.duration": 0.01,
+        f"{key}.time-stamp": "2026-01-01 12:00:00.000 +0000",
+        f"{key}.approach-id": "synthetic",
+        f"{key}.settings.segment-settings.duration": 0.01,
+        f"{key}.settings.segment-settings.z-start": 1e-6 if extend else 0.0,
+        f"{key}.settings.segment-settings.z-end": 0.0 if extend else 1e-6,
+    }
+
+
 def example(number: int, segment: int, samples: int) -> tuple[np.ndarray, np.ndarray]:
     """Return volts and z of a curve that tells its number and segment: a ramp that turns, and a bend in contact."""
     z = np.linspace(0.0, 1e-6, samples) if segment == 0 else np.linspace(1e-6, 0.0, samples)
@@ -195,6 +219,7 @@ def conversion(key: str, slot: str, base: str, multiplier: object, offset: float
     if multiplier is None:
         return {f"{one}.defined": "false"}
     content = {f"{one}.defined": "true", f"{one}.base-calibration-slot": base, f"{one}.calibration-slot": slot}
+    content[f"{one}.name"] = slot
     return content | scaling(f"{one}.scaling", multiplier, offset, unit)
 
 

@@ -94,3 +94,25 @@ def test_no_room_for_the_output_of_a_short_run(sei_file, quiet):
     assert status == 2
     assert "No space left on device" in said and " MB" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("room", [40, 400])
+@pytest.mark.parametrize("layout", ["", "--compress"])
+def test_no_room_for_a_curves_file(sei_file, room, layout):
+    """HDF5 must not crash when Python ends; what was there before stays, and nothing of the new file."""
+    done = alone(
+        f"""
+        mount -t tmpfs -o size={room}k none /mnt
+        echo earlier > /mnt/out.h5
+        status=0
+        {sys.executable} -m fvproc convert {sei_file} /mnt/out.h5 --overwrite {layout} || status=$?
+        echo $status
+        ls -A /mnt
+        cat /mnt/out.h5
+        """
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["2", "out.h5", "earlier"]
+    assert done.stderr.startswith("fvproc: /mnt/out.h5: cannot be ")
+    assert done.stderr.endswith("No space left on device; nothing is kept: make room there, or choose another disk\n")
+    assert done.stderr.count("\n") == 1

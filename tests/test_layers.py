@@ -36,6 +36,8 @@ FLOORS = [
     {"job"},
     {"bulk", "conversion", "pictures", "exports"},
     {"pages"},
+    {"opening", "single_curves"},
+    {"processing"},
     {"api"},
     {"benchmark"},
     {"run_command"},

@@ -294,3 +294,36 @@ def test_a_truncated_file_is_refused(tmp_path: Path, part: float) -> None:
     path.write_bytes(whole[: int(part * len(whole))])
     with pytest.raises(FileFormatError, match=r"c\.h5: .*truncated"):
         readers.open_volume(path)
+
+
+def test_maps_of_the_instrument_are_read_from_this_very_file_only(tmp_path: Path) -> None:
+    path = write_with_h5py(tmp_path / "c.h5")
+    other = write_with_h5py(tmp_path / "other.h5")
+
+    def change(file: h5py.File) -> None:
+        file.create_dataset("vendor/adhesion", data=np.arange(12, dtype=">f4").reshape(3, 4)).attrs["units"] = "N"
+        file["vendor/other shape"] = np.zeros((4, 3))
+        file["vendor/text"] = np.full((3, 4), b"x")
+        file["vendor/a group/map"] = np.zeros((3, 4))
+        file["vendor/outside"] = h5py.ExternalLink(str(other), "/approach/deflection")
+        file["vendor/soft"] = h5py.SoftLink("/vendor/adhesion")
+        file["vendor"].create_dataset("raw", (3, 4), "f8", external=[(str(other), 0, 96)])
+
+    found = readers.vendor_maps(readers.open_volume(edit(path, change)))
+    assert list(found) == ["adhesion"]
+    assert (found["adhesion"].unit, found["adhesion"].label) == ("N", "")
+    np.testing.assert_array_equal(found["adhesion"].values, np.arange(12.0).reshape(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "value", "message"),
+    [
+        ("/", "vendor_recipe", "[1]", "attribute vendor_recipe: not the JSON"),
+        ("/", "source_warnings", "{", "attribute source_warnings: not the JSON"),
+        ("/calibration", "spring_constant_source", "hearsay", "attribute spring_constant.*'hearsay'"),
+    ],
+)
+def test_what_convert_keeps_is_checked(tmp_path: Path, where: str, key: str, value: str, message: str) -> None:
+    path = edit(write_with_h5py(tmp_path / "c.h5"), lambda file: file[where].attrs.update({key: value}))
+    with pytest.raises(FileFormatError, match=message):
+        readers.open_volume(path)

@@ -71,7 +71,7 @@ def test_truth_calibration_and_tip_are_stored(tmp_path: Path) -> None:
         writer.write_truth("modulus", "Pa", np.full((2, 2), 1e9))
     volume = readers.open_volume(path)
     assert volume.calibration == calibration
-    assert volume.tip_half_angle == Setting(0.3, "file", 0.05)
+    assert volume.tip_half_angle == Setting(0.3, "user", 0.05)
     assert volume.tip_radius is None
     assert volume.poisson_ratio == 0.4
     assert readers.vendor_maps(volume) == {}

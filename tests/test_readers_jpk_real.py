@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jpk_files import JpkFile
 from real_data import real_file
 from scipy.optimize import curve_fit
 
@@ -72,6 +73,23 @@ def test_samples_are_those_of_afmformats(name: str) -> None:
             np.testing.assert_allclose(z, -segment["height (measured)"], rtol=1e-9, atol=1e-18)
             compared += len(z)
     assert compared >= 20
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("headers", ["shared", "own"])
+def test_written_maps_are_to_afmformats_what_they_are_to_fvproc(tmp_path: Path, headers: str) -> None:
+    """The archives that the other tests and the benchmark are made of are ones that another program reads."""
+    afmformats = pytest.importorskip("afmformats")
+    path = JpkFile(3, 4, (50, 40), headers=headers, complete=True).write(tmp_path / "map.jpk-qi-data")
+    volume = fv.open(path)
+    found = afmformats.load_data(path)
+    assert [data.enum for data in found] == list(range(12))
+    for data in found:
+        for branch, segment in (("approach", data.appr), ("retract", data.retr)):
+            z, force = curve(volume, data.enum, branch)
+            # one encoder for each curve: volts come as float32
+            np.testing.assert_allclose(force, segment["force"], rtol=1e-9 if headers == "shared" else 2e-7, atol=1e-18)
+            np.testing.assert_allclose(z, -segment["height (measured)"], rtol=1e-9, atol=1e-18)
 
 
 # ---- mechanics

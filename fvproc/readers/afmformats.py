@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import logging
 import threading
 import zipfile
 from collections import OrderedDict
@@ -170,6 +171,8 @@ def _load(path: str) -> _Curves:
         raise FileFormatError(f"{path}: is read by the package afmformats, which is missing: {_REMEDY}") from None
     _require_small(path)
     unit = "m"
+    log = logging.getLogger("afmformats.formats")
+    before, log.disabled = log.disabled, True  # it logs tracebacks of errors that are answered here
     try:
         try:
             found = package.load_data(path)
@@ -183,6 +186,8 @@ def _load(path: str) -> _Curves:
     except BaseException as error:  # some of its errors are no Exception
         _raise_unless_theirs(error)
         _refuse(path, f"afmformats cannot read it: {type(error).__name__}: {str(error)[:300]}")
+    finally:
+        log.disabled = before
 
 
 def _raise_unless_theirs(error: BaseException) -> None:

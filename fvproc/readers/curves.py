@@ -11,6 +11,7 @@
                              are "V", tip_radius (m), tip_half_angle (rad), each with an optional …_rel_std;
                              poisson_ratio
     /scan                    attrs: size_x, size_y (m), rotation (deg); optional: height (ny, nx) in m
+    /vendor/…                only from `convert`: maps (ny, nx) of the instrument's software; attrs units, label
     /truth/…                 only from `simulate`: the maps that made it
 
 Invalid samples hold the dataset's fill value, where its writer set one, or NaN.
@@ -28,7 +29,7 @@ import numpy as np
 from fvproc.errors import FileFormatError
 from fvproc.readers.blocks import buffer, read_block
 from fvproc.readers.curves_description import describe, text
-from fvproc.readers.curves_layout import BRANCHES, FORMAT, hyperslabs
+from fvproc.readers.curves_layout import BRANCHES, FORMAT, VENDOR_MAPS, hyperslabs
 from fvproc.readers.curves_writer import CurvesWriter
 from fvproc.readers.hdf5_chunks import Chunks, chunks_of
 from fvproc.volume import ForceVolume, RawBranch, RawTile, Tile, VendorMap
@@ -78,8 +79,25 @@ def read(volume: ForceVolume, tile: Tile) -> RawTile:
 
 
 def vendor_maps(volume: ForceVolume) -> dict[str, VendorMap]:
-    """Return nothing: a curves file holds no maps of an instrument."""
-    return {}
+    """Return the maps that were in the file it was converted from; what is no map of the grid is passed over."""
+    found = {}
+    with _opened(volume.path) as file:
+        names = list(file[VENDOR_MAPS]) if _lies_in(file, VENDOR_MAPS, h5py.Group) else []
+        for key in names:
+            where = f"{VENDOR_MAPS}/{key}"
+            if not _lies_in(file, where, h5py.Dataset) or file[where].shape != volume.shape:
+                continue
+            unit, label = (text(file[where].attrs.get(attribute)) or "" for attribute in ("units", "label"))
+            found[key] = VendorMap(key, unit, file[where][()].astype(np.float64), label)
+    return found
+
+
+def _lies_in(file: h5py.File, where: str, kind: type) -> bool:
+    """Tell whether a group, or a dataset of numbers, is stored in this very file: links may lead out of it."""
+    if not isinstance(file.get(where, getlink=True), h5py.HardLink) or not isinstance(file[where], kind):
+        return False
+    item = file[where]
+    return not isinstance(item, h5py.Dataset) or not (item.external or item.is_virtual or item.dtype.kind not in "iuf")
 
 
 # ---- reading a tile

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from fvproc.errors import CalibrationError, FileFormatError
-from fvproc.readers.curves_layout import BRANCHES, FORMAT_VERSION, VENDOR_RECIPE, common_alignment
+from fvproc.readers.curves_layout import BRANCHES, FORMAT_VERSION, SOURCE_WARNINGS, VENDOR_RECIPE, common_alignment
 from fvproc.readers.hdf5_chunks import plain
 from fvproc.volume import Branch, Calibration, Channel, ForceVolume, Grid, Setting
 
@@ -59,7 +59,7 @@ class _Description:
         branches = [self._branch(branch) for branch in BRANCHES]
         calibration, tip_radius, tip_half_angle, poisson_ratio = self._calibration()
         height = self._height()
-        header, vendor_recipe = self._header()
+        header, vendor_recipe, warnings = self._header()
         status = Path(self.path).stat()
         volume = ForceVolume(
             path=self.path,
@@ -78,6 +78,7 @@ class _Description:
             file_size=status.st_size,
             modified_ns=status.st_mtime_ns,
             header_digest=self._digest(),
+            warnings=warnings,
         )
         return replace(volume, tile_alignment=common_alignment(self.steps, self.grid, volume.curve_bytes))
 
@@ -201,8 +202,8 @@ class _Description:
             spread = f"{key}_rel_std"
             rel_std = self._number("calibration", spread, None) if spread in attributes else None
             try:
-                known[key] = Setting(value, "file", rel_std)
-            except CalibrationError as error:
+                known[key] = Setting(value, text(attributes.get(f"{key}_source")) or "file", rel_std)
+            except (CalibrationError, ValueError) as error:
                 self._refuse("calibration", f"attribute {key}: {error}; leave it out if it is unknown")
         angle = known["tip_half_angle"]
         if angle is not None and angle.value >= math.pi / 2:
@@ -215,25 +216,28 @@ class _Description:
         calibration = Calibration(known["spring_constant"], known["deflection_sensitivity"], known["z_sensitivity"])
         return calibration, known["tip_radius"], angle, ratio
 
-    def _header(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the root's other attributes as far as they are small, and the vendor's recipe if one is there."""
+    def _header(self) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
+        """Return the root's other attributes as far as they are small, vendor's recipe, original's warnings."""
         header: dict[str, Any] = {}
-        recipe: dict[str, Any] = {}
+        told: dict[str, Any] = {VENDOR_RECIPE: {}, SOURCE_WARNINGS: []}
         room = _HEADER_BYTES
         for key, value in sorted(self.file.attrs.items()):
             if key in ("format", "format_version"):
                 continue
-            if key == VENDOR_RECIPE:
+            if key in told:
                 try:
-                    recipe = dict(json.loads(text(value) or ""))
-                except (ValueError, TypeError):
-                    self._refuse("", f"attribute {VENDOR_RECIPE}: not the JSON of a recipe; remove it")
+                    content = json.loads(text(value) or "")
+                except (ValueError, RecursionError):
+                    content = None
+                if not isinstance(content, type(told[key])):
+                    self._refuse("", f"attribute {key}: not the JSON that fvproc convert writes; remove it")
+                told[key] = content
                 continue
             plain = value.item() if isinstance(value, (np.number, np.bool_)) else text(value)
             if isinstance(plain, (str, int, float)) and len(key) + len(str(plain)) <= room:
                 header[key] = plain
                 room -= len(key) + len(str(plain))
-        return header, recipe
+        return header, told[VENDOR_RECIPE], tuple(str(warning) for warning in told[SOURCE_WARNINGS])
 
     def _digest(self) -> str:
         """SHA-256 over all names, shapes, types and attributes, and over the shared z: HDF5 has no header to hash."""

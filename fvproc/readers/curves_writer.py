@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -14,8 +14,9 @@ import h5py
 import numpy as np
 
 from fvproc.errors import OutputError
-from fvproc.readers.curves_layout import BRANCHES, FORMAT, FORMAT_VERSION, chunk_shape, hyperslabs
-from fvproc.volume import Branch, Calibration, Channel, Grid, RawBranch, RawTile, Setting, Tile
+from fvproc.readers.curves_layout import BRANCHES, FORMAT, FORMAT_VERSION, VENDOR_MAPS, chunk_shape, hyperslabs
+from fvproc.storage import whole_hdf5
+from fvproc.volume import Branch, Calibration, Channel, Grid, RawBranch, RawTile, Setting, Tile, VendorMap
 
 _CHUNK_BYTES = 1 << 20  # enough to compress and to read well, small enough for a chunk cache
 
@@ -77,22 +78,16 @@ class CurvesWriter:
         self.grid = grid
         self.branches = dict(zip(BRANCHES, (approach, retract), strict=True))
         self.has_height = has_height
-        self._partial = self.path.with_name(self.path.name + ".partial")
         self._compression, self._chunk_curves = compression, chunk_curves
         self._written = np.zeros(grid.curves, np.bool_)
         for index, (name, branch) in enumerate(self.branches.items()):
             if branch.z_shared and (shared_z is None or np.shape(shared_z[index]) != (branch.samples,)):
                 raise OutputError(f"{path}: shared_z of {name} must have the shape ({branch.samples},)")
-        try:
-            self._file = h5py.File(self._partial, "w")
-        except OSError as error:
-            raise OutputError(f"{path}: the file cannot be created: {error}") from None
-        try:
+        with ExitStack() as stack:
+            self._file, self._require_written = stack.enter_context(whole_hdf5(self.path))
             self._describe(calibration or Calibration(), tip_radius, tip_half_angle, poisson_ratio, attributes or {})
             self._create(shared_z)
-        except BaseException:
-            self._discard()
-            raise
+            self._opened = stack.pop_all()
 
     def write(self, tile: Tile, raw: RawTile) -> None:
         """Write the curves of a tile; tiles may come in any order."""
@@ -105,6 +100,7 @@ class CurvesWriter:
                 raise ValueError(f"{self.path}: {tile} has no height, but the file was announced to have one")
             self._place("scan/height", tile, raw.height)
         self._written[tile.start : tile.stop] = True
+        self._require_written()
 
     def write_truth(self, name: str, unit: str, values: np.ndarray) -> None:
         """Write a map (ny, nx) that made the curves."""
@@ -115,32 +111,29 @@ class CurvesWriter:
         dataset = self._file.require_group("truth").create_dataset(name, data=values)
         dataset.attrs["units"] = unit
 
+    def write_vendor_map(self, vendor: VendorMap) -> None:
+        """Write a map (ny, nx) of the instrument's software."""
+        dataset = self._file.require_group(VENDOR_MAPS).create_dataset(
+            vendor.name.replace("/", " "), data=vendor.values
+        )
+        dataset.attrs.update({"units": vendor.unit, "label": vendor.label})
+
     def __enter__(self) -> CurvesWriter:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self._discard()
-            return
         missing = int(self._written.size - np.count_nonzero(self._written))
-        if missing:
+        if kind is None and missing:
             first = int(np.argmin(self._written))
-            self._discard()
-            raise OutputError(
+            refused = OutputError(
                 f"{self.path}: {missing} of {self._written.size} curves were never written, the first is {first}:"
                 " nothing is kept"
             )
-        try:
-            self._file.close()
-            _sync(self._partial)
-            self._partial.replace(self.path)
-            if os.name == "posix":
-                _sync(self.path.parent)
-        except OSError as problem:
-            self._discard()
-            raise OutputError(f"{self.path}: the file cannot be finished: {problem}") from None
+            self._opened.__exit__(OutputError, refused, None)
+            raise refused
+        self._opened.__exit__(kind, error, trace)
 
     # ---- creating
 
@@ -169,6 +162,8 @@ class CurvesWriter:
                 known[key] = setting.value
                 if setting.rel_std is not None:
                     known[f"{key}_rel_std"] = setting.rel_std
+                if setting.source != "file":
+                    known[f"{key}_source"] = setting.source
         if poisson_ratio is not None:
             known["poisson_ratio"] = poisson_ratio
         scan = file.create_group("scan").attrs
@@ -235,21 +230,8 @@ class CurvesWriter:
             block = np.ascontiguousarray(values[span])
             dataset[rows, columns] = block.reshape(rows.stop - rows.start, columns.stop - columns.start, *rest)
 
-    def _discard(self) -> None:
-        self._file.close()
-        self._partial.unlink(missing_ok=True)
-
 
 def _label(dataset: h5py.Dataset, channel: Channel) -> None:
     dataset.attrs["units"] = channel.unit
     dataset.attrs["scale_factor"] = channel.scale
     dataset.attrs["add_offset"] = channel.offset
-
-
-def _sync(path: Path) -> None:
-    """Bring a file or a folder to the disk before what depends on it."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,96 +1,204 @@
-"""A whole run, file to maps to HDF5: curves/s, bytes/s, peak memory, and what reading the bytes alone takes.
+"""Whole runs, file to maps to HDF5, from 10⁴ to 10⁷ curves: where the seconds go, memory, and what reading alone takes.
 
-    python bench/whole_run.py [--size 512] [--samples 512] [--threads 1 2] [--folder DIR]
+    python bench/whole_run.py [--curves 10000 …] [--samples 128] [--folder DIR] [--plot bench/plots/whole_run.svg]
 
-Each run is a process of its own (`fvproc run`), timed from outside, so that start-up and writing are in it. The file
-is read once before, so that runs are from the page cache; reading alone is `numpy.fromfile` of the same bytes.
+Each run is a process of its own (`fvproc run`), timed from outside: threads of one process, or workers of a cluster
+that the run starts (`--processes`). Its log tells when the file was open, the first tile begun and the last one done;
+reading is what `numpy.fromfile` takes of the same file, from the page cache (`cat FILE > /dev/null` beside it), the
+kernel what one thread takes for as many curves in memory, both shared out to the threads or workers. What is left of
+the time of the tiles is overhead. Larger maps repeat the curves of the 10⁵ that are simulated. Memory is the peak of
+the process, with pages of the records that it maps (`ru_maxrss`), and without them where Linux tells (`own`).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
-from statistics import median
 
-from fvproc import simulate
+import h5py
+import numpy as np
 
+import fvproc as fv
+from fvproc import readers, simulate
+from fvproc._core import fit_tile, kernel_settings
+from fvproc.volume import Tile
+
+WIDTH = 1000
+STAGES = ("start", "reading", "kernel", "overhead of tiles", "writing", "end")
 READ = """
-import json, sys, time
+import sys, time
 import numpy as np
 times = []
-for _ in range(5):
+for _ in range(3):
     start = time.perf_counter()
     np.fromfile(sys.argv[1], np.uint8)
     times.append(time.perf_counter() - start)
-print(json.dumps(times[1:]))
+print(min(times))
 """
 
 
-def run(arguments: list[str]) -> tuple[float, float]:
-    """Return wall seconds and peak memory in MB of a process."""
-    start = time.perf_counter()
-    command = [sys.executable, "-m", "fvproc", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tempfile.gettempdir())
-    process.stdout.read()  # type: ignore[union-attr]
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        sys.exit(f"fvproc run failed: {status}")
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+def write(path: Path, curves: int, samples: int) -> Path:
+    """Write a contiguous curves file of so many curves; those beyond 10⁵ are repetitions."""
+    rows = max(1, curves // WIDTH)
+    simulated = min(rows, 100)
+    block = path.with_name("block.h5")
+    simulate.write_map(block, ny=simulated, nx=WIDTH, samples=samples, modulus=916e6, adhesion=4e-9, seed=1)
+    if rows == simulated:
+        return block.replace(path)
+    with h5py.File(block) as source, h5py.File(path, "w") as file:
+        file.attrs.update(source.attrs)
+        for name in ("calibration", "scan"):
+            source.copy(name, file)
+        for name in ("approach/deflection", "retract/deflection", "approach/z", "retract/z"):
+            values, attributes = source[name][...], dict(source[name].attrs)
+            shape = (rows, *values.shape[1:]) if values.ndim == 3 else values.shape
+            target = file.create_dataset(name, shape, values.dtype)
+            for start in range(0, shape[0], len(values)):
+                target[start : start + len(values)] = values[: shape[0] - start]
+            target.attrs.update(attributes)
+        for name in ("height",):
+            if name in file["scan"]:
+                del file["scan"][name]
+    block.unlink()
+    return path
+
+
+def kernel_seconds(path: Path, method: str) -> float:
+    """Return what the kernel takes for a curve, one thread, curves in memory: the least of some passes."""
+    volume = fv.open(path)
+    settings = kernel_settings(volume, fv.Recipe.from_dict({"fit": {"method": method}}).completed(volume))
+    count = min(4000, volume.grid.curves)
+    raw = readers.read_tile(volume, Tile(0, count))
+    least = math.inf
+    for _ in range(10):
+        begun = time.perf_counter()
+        fit_tile(raw, settings)
+        least = min(least, time.perf_counter() - begun)
+    return least / count
+
+
+def run(arguments: list[str], log: Path) -> tuple[dict[str, float], float, float]:
+    """Return the moments of a run in seconds from its start, and its peak memory in MB: all, and its own."""
+    log.unlink(missing_ok=True)
+    begun = time.time()
+    command = [sys.executable, "-m", "fvproc", "run", *arguments, "--quiet", "--log", str(log)]
+    process = subprocess.Popen(command, cwd=tempfile.gettempdir())
+    own = 0.0
+    status = Path(f"/proc/{process.pid}/status")
+    while process.poll() is None:
+        try:
+            lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+            own = max(own, float(lines.get("RssAnon", "0 kB").split()[0]) / 1024)
+        except (OSError, ValueError):
+            pass
+        time.sleep(0.01)
+        if process.poll() is None:
+            done, _, usage = os.wait4(process.pid, os.WNOHANG)
+            if done:
+                process.returncode = 0
+                break
+    ended = time.time()
+    moments = {"ended": ended - begun}
+    for line in log.read_text().splitlines():
+        entry = json.loads(line)
+        moments[entry["event"]] = datetime.fromisoformat(entry["time"]).timestamp() - begun
+    if "file_done" not in moments:
+        sys.exit(f"{' '.join(command)} failed")
+    return moments, usage.ru_maxrss / 1024, own
+
+
+def stages(moments: dict[str, float], reading: float, kernel: float) -> dict[str, float]:
+    """Return the seconds of each stage of a run."""
+    tiles = moments["writing"] - moments["run_started"]
+    return {
+        "start": moments["run_started"],
+        "reading": reading,
+        "kernel": kernel,
+        "overhead of tiles": tiles - reading - kernel,
+        "writing": moments["file_done"] - moments["writing"],
+        "end": moments["ended"] - moments["file_done"],
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, nargs="+", default=[128, 512], help="pixels along an edge")
-    parser.add_argument("--samples", type=int, default=512, help="per branch")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--curves", type=int, nargs="+", default=[10_000, 100_000, 1_000_000, 10_000_000])
+    parser.add_argument("--samples", type=int, default=128, help="per branch")
+    parser.add_argument("--method", default="ml", choices=["ml", "qnm"])
+    parser.add_argument("--rounds", type=int, default=3, help="one for the largest")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
-    arguments = parser.parse_args()
-    print(f"916 MPa, 2 × {arguments.samples} int16 samples a curve, median of {arguments.rounds} processes\n")
-    columns = "curves, MB, recipe, threads, seconds, of them fit and write, curves/s, MB/s, peak MB, reading alone s"
-    print("| " + columns.replace(", ", " | ") + " |")
-    print("|---" * 10 + "|")
-    for size in arguments.size:
-        path = arguments.folder / f"whole-run-{size}.h5"
-        output = arguments.folder / "whole-run-out.h5"
-        if not path.exists():
-            simulate.write_map(path, ny=size, nx=size, samples=arguments.samples, modulus=916e6, adhesion=4e-9)
-        megabytes = path.stat().st_size / 1e6
-        # in a process of its own: Linux counts the memory of a parent into the peak of its children
-        reading = subprocess.run([sys.executable, "-c", READ, str(path)], capture_output=True, check=True)
-        readings = json.loads(reading.stdout)
-        for method in ("ml", "qnm"):
-            for threads in arguments.threads:
-                walls, peaks, inner = [], [], []
-                for _ in range(arguments.rounds):
-                    common = ["run", str(path), "-o", str(output), "--overwrite", "--threads", str(threads)]
-                    process = [*common, "--fit-method", method, "--json"]
-                    time.perf_counter()
-                    told = subprocess.run(
-                        [sys.executable, "-m", "fvproc", *process],
-                        capture_output=True,
-                        check=True,
-                        cwd=arguments.folder,
-                    )
-                    inner.append(json.loads(told.stdout)[0]["seconds"])
-                    wall, peak = run([*common, "--fit-method", method, "--quiet"])
-                    walls.append(wall)
-                    peaks.append(peak)
-                seconds = median(walls)
-                print(
-                    f"| {size * size:,} | {megabytes:,.0f} | {method} | {threads} | {seconds:.2f} | {median(inner):.2f}"
-                    f" | {size * size / seconds:,.0f} | {megabytes / seconds:,.0f} | {median(peaks):,.0f}"
-                    f" | {median(readings):.3f} |",
-                    flush=True,
-                )
-        path.unlink()
+    parser.add_argument("--plot", type=Path)
+    options = parser.parse_args()
+    print(f"916 MPa, 2 × {options.samples} int16 samples a curve, {options.method}, median of {options.rounds} runs\n")
+    columns = ["curves", "MB", "with", "seconds", *STAGES, "curves/s", "peak MB", "own MB", "cat s"]
+    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
+    rows = []
+    for curves in options.curves:
+        path = write(options.folder / "whole-run.h5", curves, options.samples)
+        output, log = options.folder / "whole-run-out.h5", options.folder / "whole-run.log"
+        reading = float(subprocess.run([sys.executable, "-c", READ, str(path)], capture_output=True, check=True).stdout)
+        begun = time.perf_counter()
+        with Path(os.devnull).open("wb") as nowhere:
+            subprocess.run(["cat", str(path)], stdout=nowhere, check=True)
+        cat = time.perf_counter() - begun
+        each = kernel_seconds(path, options.method)
+        for crew, option, share in (
+            ("1 thread", ["--threads", "1"], 1),
+            ("2 threads", ["--threads", "2"], 2),
+            ("1 worker", ["--processes", "1"], 1),
+            ("2 workers", ["--processes", "2"], 2),
+        ):
+            taken = []
+            for _ in range(1 if curves == max(options.curves) > 1_000_000 else options.rounds):
+                common = [str(path), "-o", str(output), "--overwrite", "--fit-method", options.method]
+                moments, peak, own = run([*common, *option], log)
+                taken.append((moments["ended"], stages(moments, reading / share, each * curves / share), peak, own))
+            taken.sort(key=lambda one: one[0])
+            seconds, parts, peak, own = taken[len(taken) // 2]
+            rows.append((curves, crew, parts))
+            told = " | ".join(f"{parts[stage]:.2f}" for stage in STAGES)
+            print(
+                f"| {curves:,} | {path.stat().st_size / 1e6:,.0f} | {crew} | {seconds:.2f} | {told}"
+                f" | {curves / seconds:,.0f} | {peak:,.0f} | {own:,.0f} | {cat:.2f} |",
+                flush=True,
+            )
         output.unlink()
+        path.unlink()
+    few, many = ({crew: sum(parts.values()) for n, crew, parts in rows if n == size} for size in options.curves[-2:])
+    for crew in few:
+        slope = np.log(many[crew] / few[crew]) / np.log(options.curves[-1] / options.curves[-2])
+        print(f"\n{crew}: from {options.curves[-2]:,} to {options.curves[-1]:,} curves time grows as n^{slope:.2f}")
+    if options.plot:
+        draw(rows, options.plot)
+
+
+def draw(rows: list[tuple[int, str, dict[str, float]]], path: Path) -> None:
+    """Draw microseconds a curve as stacked bars."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    mpl.rcParams["svg.hashsalt"] = "fvproc"
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(9, 4.5), layout="constrained")
+    sums = np.zeros(len(rows))
+    for stage in STAGES:
+        values = np.array([max(parts[stage], 0.0) / curves * 1e6 for curves, _, parts in rows])
+        axes.bar(range(len(rows)), values, bottom=sums, label=stage)
+        sums += values
+    names = [f"{crew}\n10$^{{{math.log10(curves):.0f}}}$" for curves, crew, _ in rows]
+    axes.set_xticks(range(len(rows)), names, fontsize=7)
+    axes.set(ylabel="µs a curve", ylim=(0, 1.05 * float(np.sort(sums)[-5])) if len(rows) > 4 else (0, None))
+    axes.legend()
+    figure.savefig(path, metadata={"Date": None})
 
 
 if __name__ == "__main__":

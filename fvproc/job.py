@@ -106,6 +106,7 @@ class MapJob:
     def finish(self) -> None:
         """Sign the maps and write the outputs; what was kept meanwhile is removed when all are in place."""
         volume, recipe, maps = self.volume, self.recipe, self.maps
+        event("writing", file=volume.path)
         self.failures.sort(key=lambda failure: failure.tile)
         maps.provenance = provenance.describe(
             volume, recipe, kernel_version=engine.KERNEL_VERSION, flag_counts=maps.flag_counts()

@@ -147,7 +147,9 @@ def test_the_log_tells_what_happened_in_json_lines(small_files, tmp_path, monkey
     folder = f"{tmp_path / 'out'}{os.sep}"
     assert main(["run", str(small_files[0]), str(bad), "-o", folder, "--log", str(log), "--quiet"]) == 1
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    assert [line["event"] for line in lines] == ["file_opened", "run_started", "file_failed", "file_done", "run_done"]
+    assert [line["event"] for line in lines] == [
+        *("file_opened", "run_started", "file_failed", "writing", "file_done", "run_done")
+    ]
     assert lines[0]["curves"] == 16 and lines[0]["file"].endswith("map0.h5")
     assert lines[2]["level"] == "error" and "no known format" in lines[2]["reason"]
     assert all(line["time"].endswith("+00:00") for line in lines)

@@ -131,8 +131,8 @@ def write(
     texts = [block(b"TOFF", struct.pack("<QQ", 0, head))]
     start = block(b"ARDF", b"") + table(b"FTOC", items, 24, room) + table(b"TTOC", texts, 32, 2)
     assert len(start) == head
-    # magic_afm looks for a block behind the last curve: real files have one
-    path.write_bytes(start + text + b"".join(parts) + content + block(b"TEXT", struct.pack("<II", 0, 0) + b"\0" * 8))
+    # behind the last curve both public readers look for a block: real files have one
+    path.write_bytes(start + text + b"".join(parts) + content + block(b"XDAT", b"\0" * 16))
     return path
 
 

@@ -266,9 +266,16 @@ def test_a_strange_worker_is_refused_when_it_joins(sei_file, hosts, strange, mon
         def join():
             hosts.worker(**environment)
             client.wait_for_workers(2, timeout=30)
-            time.sleep(0.2)
 
-        at = At(tile10=join)
+        class Leisurely(At):
+            """Leaves time to look at who has joined before all tiles are done."""
+
+            def advance(self, tile, failed):
+                super().advance(tile, failed)
+                if self.tiles > 10:
+                    time.sleep(0.2)
+
+        at = Leisurely(tile10=join)
         with pytest.raises(FvprocError, match=words):
             fv.process(sei_file, client=client, tile_bytes=1, progress=at)
         assert at.tiles >= 10

@@ -107,6 +107,26 @@ def test_marked_samples_do_not_count(marker):
         assert not np.allclose(wrong["modulus"], clean["modulus"], rtol=0.01)
 
 
+@pytest.mark.parametrize("kind", ["int32", "float32"])
+def test_a_line_of_the_approach_serves_the_retract_whatever_the_type(kind):
+    """Numbers that are no int16 are counted from the last sample of their own branch, which the line must allow for."""
+    measured = measure(SOFT, curves=20, baseline={"source": "approach"}, tilt=0.0, sigma=1e-10)
+    whole = _core.fit_tile(measured.raw, measured.settings)
+    for offset in (0, 1000):
+        other = RawTile(
+            *(
+                RawBranch(branch.deflection.astype(np.int32).astype(kind) + np.array(offset * n, kind), branch.z)
+                for n, branch in enumerate((measured.raw.approach, measured.raw.retract))
+            )
+        )
+        # a constant of a branch's numbers that its channel takes off again is none
+        conversion = measured.settings.retract_deflection
+        shifted = replace(conversion, offset=conversion.offset - offset * conversion.scale)
+        records = _core.fit_tile(other, replace(measured.settings, retract_deflection=shifted))
+        for name in ("adhesion", "modulus", "peak_force", "dissipation"):
+            np.testing.assert_allclose(records[name], whole[name], rtol=1e-3, err_msg=f"{name} {offset}")
+
+
 @pytest.mark.parametrize("of_z", [False, True], ids=["deflection", "z"])
 @pytest.mark.parametrize("z_type", ["int16", "int32", "float32", "float64"])
 @pytest.mark.parametrize("dtype", ["int16", "int32", "float32"])

@@ -38,16 +38,6 @@ def test_a_run_of_objects_that_never_ends_is_refused(tmp_path: Path, size: int) 
         fv.open(path)
 
 
-def test_a_collection_longer_than_the_file_is_refused(tmp_path: Path) -> None:
-    path = curves_files.write_with_h5py(tmp_path / "map.h5")
-    content = bytearray(path.read_bytes())
-    at = content.index(b"GCOL\x01")
-    content[at + 8 : at + 16] = struct.pack("<Q", 1 << 40)
-    path.write_bytes(content)
-    with pytest.raises(FileFormatError, match="more than the file has"):
-        fv.open(path)
-
-
 @pytest.mark.parametrize("library", ["earliest", "v108", "latest"])
 def test_sound_heaps_of_every_layout_pass(tmp_path: Path, library: str) -> None:
     path = tmp_path / "texts.h5"

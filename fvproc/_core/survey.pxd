@@ -51,7 +51,7 @@ cdef inline void survey_branch(
     )
     measure_noise(branch, first, settings.baseline_order, quantum)
     if other != NULL:
-        offset = other.offset + other.tilt * (branch.axis.centre - other.axis.centre)
+        offset = other.offset + other.tilt * (branch.axis.centre - other.axis.centre) + other.level - branch.level
         tilt = other.tilt
     elif settings.maximum_likelihood:
         start = first_quiet_block(

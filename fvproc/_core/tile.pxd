@@ -5,7 +5,7 @@ from libc.string cimport memset
 from fvproc._core.axis cimport BLOCKS, axis_size, make_axis
 from fvproc._core.background cimport make_waves, remove_background
 from fvproc._core.lanes cimport LANES
-from fvproc._core.rows cimport is_saturated, load_branch
+from fvproc._core.rows cimport is_saturated, load_branch, reference_of
 from fvproc._core.spikes cimport NO_SPIKES, SPIKES_TOO_MANY, Shorts, bridge_spikes
 from fvproc._core.sums cimport PADDING
 from fvproc._core.survey cimport Samples, survey_curve
@@ -128,6 +128,9 @@ cdef inline void load(
         remove_background(&branch.axis, f, waves, step)
         x = NULL
     branch.d = scratch.d + which * scratch.longest
+    branch.level = deflection.offset
+    if deflection.type != INT16:
+        branch.level += deflection.scale * reference_of(deflection, i, valid, is_approach)
     samples_out.x = x
     samples_out.f = f
     # almost always none stands at a limit, and the look at all samples has told so

@@ -164,6 +164,7 @@ cdef struct Axis:
 cdef struct Branch:
     Axis axis
     float* d                    # nm, the baseline subtracted
+    double level                # nm, of what raw numbers were counted from: two branches have two
     double offset               # baseline at ζ = 0, nm
     double tilt                 # baseline's slope
     double noise                # standard deviation about the baseline, nm

@@ -82,7 +82,7 @@ class ClusterCrew:
         self._late, self._answer = vigil.setting("late", vigil.LATE), vigil.setting("answer", vigil.ANSWER)
         self._first = first
         self._known = preflight.check(first, client, self._patience, self._answer)
-        self._newcomers: list[vigil.Question] = []
+        self._newcomers: list[tuple[vigil.Question, list[str]]] = []
         self.workers = 1
         self._vigil = vigil.Vigil(client, self._answer)
         self._present: list[str] = []
@@ -248,7 +248,7 @@ class ClusterCrew:
         self._present = list(threads)
         if new := sorted(set(threads) - self._known):
             self._known.update(new)
-            self._newcomers.append(preflight.introduction(self._first, self._client, new))
+            self._newcomers.append((preflight.introduction(self._first, self._client, new), new))
         self._vigil.review(threads)
         self.workers = max(1, sum(threads[worker] for worker in self._answering()))
         if self._answering():
@@ -260,12 +260,13 @@ class ClusterCrew:
 
     def _meet_newcomers(self) -> None:
         """Refuse workers that joined and are not fit for the work, as the preflight does."""
-        for question in list(self._newcomers):
+        for question, workers in list(self._newcomers):
             with suppress(queue.Empty):
                 seen, error = question.answer(0.0)
-                self._newcomers.remove(question)
-                if error is None:  # else they are gone, or the scheduler is, which shows elsewhere
-                    preflight.agree_all(seen, self._first)
+                self._newcomers.remove((question, workers))
+                # who gave no answer is gone, or was not ready for it: then asked again at the next count
+                fit = preflight.agree_all(seen, self._first) if error is None else set()
+                self._known -= set(workers) - fit
 
     def _answering(self) -> list[str]:
         return [worker for worker in self._present if worker not in self._vigil.silent]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -351,11 +352,14 @@ def task(errand: Errand, start: int, stop: int, step: int, kernel_version: str) 
     parts: list[tuple[Tile, np.ndarray | Failure]] = []
     # a worker that joined later was in no preflight
     if kernel_version == engine.KERNEL_VERSION:
-        for tile in split(Tile(start, stop), step):
-            outcome = attempt(errand, tile)
-            before = parts[-1] if parts else None
-            if before is not None and isinstance(outcome, np.ndarray) and isinstance(before[1], np.ndarray):
-                parts[-1] = Tile(before[0].start, tile.stop), np.concatenate([before[1], outcome])
+        outcomes = [(tile, attempt(errand, tile)) for tile in split(Tile(start, stop), step)]
+        for failed, group in groupby(outcomes, lambda one: isinstance(one[1], Failure)):
+            run = list(group)
+            if failed:
+                parts += run
             else:
-                parts.append((tile, outcome))
+                whole = Tile(run[0][0].start, run[-1][0].stop)
+                parts.append(
+                    (whole, np.concatenate([outcome for _, outcome in run if isinstance(outcome, np.ndarray)]))
+                )
     return _Report(parts, time.perf_counter() - began, address, engine.KERNEL_VERSION)

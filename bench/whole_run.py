@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -93,18 +94,15 @@ def run(arguments: list[str], log: Path) -> tuple[dict[str, float], float, float
     process = subprocess.Popen(command, cwd=tempfile.gettempdir())
     own = 0.0
     status = Path(f"/proc/{process.pid}/status")
-    while process.poll() is None:
-        try:
+    while True:
+        done, code, usage = os.wait4(process.pid, os.WNOHANG)
+        if done:
+            process.returncode = os.waitstatus_to_exitcode(code)
+            break
+        with suppress(OSError, ValueError):
             lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
             own = max(own, float(lines.get("RssAnon", "0 kB").split()[0]) / 1024)
-        except (OSError, ValueError):
-            pass
         time.sleep(0.01)
-        if process.poll() is None:
-            done, _, usage = os.wait4(process.pid, os.WNOHANG)
-            if done:
-                process.returncode = 0
-                break
     ended = time.time()
     moments = {"ended": ended - begun}
     for line in log.read_text().splitlines():

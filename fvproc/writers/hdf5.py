@@ -168,8 +168,8 @@ def _packed(values: np.ndarray, place: tuple[int, ...], chunk: tuple[int, int], 
         whole[: block.shape[0], : block.shape[1]] = block
         block = whole
     octets = block.view(np.uint8).reshape(-1, values.dtype.itemsize)
-    # runs of a byte are all that shuffled noise has to offer: looking for no other repetitions takes a third of the time,
-    # and what comes out is shorter
+    # runs of a byte are all that shuffled noise has to offer: looking for nothing else takes a third of the time, and
+    # what comes out is shorter
     deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
     return deflate.compress(np.ascontiguousarray(octets.T).data) + deflate.flush()
 

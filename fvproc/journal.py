@@ -277,14 +277,15 @@ class Journal:
 
     def _map(self) -> None:
         """Let the records be those in the partial file; what no tile of the journal covers will be computed again."""
+        fresh = self._file is None
         try:
-            if self._file is None:
+            if fresh:
                 self._begin()
             self._mapping = np.memmap(self.partial, RECORD, "r+", self._offset, (self._curves,))
         except OSError as error:
             raise self._told(error) from error
         self.records = np.asarray(self._mapping)
-        for tile in self.left():  # a run that died may have left any part of a tile here
+        for tile in [] if fresh else self.left():  # a run that died may have left any part of a tile here
             for start in range(tile.start, tile.stop, _BLOCK):
                 stop = min(start + _BLOCK, tile.stop)
                 self.records[start:stop] = not_computed(stop - start)

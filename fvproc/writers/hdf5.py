@@ -30,6 +30,7 @@ CHUNK = 256  # pixels along each edge
 # gzip is the one compression that every HDF5 library has; level 1 because the noise in the numbers leaves higher
 # levels nothing to gain
 _LEVEL = 1
+_SAMPLE = 4096  # bytes that tell whether more of them can be packed
 _COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": _LEVEL, "shuffle": True}
 
 
@@ -167,11 +168,17 @@ def _packed(values: np.ndarray, place: tuple[int, ...], chunk: tuple[int, int], 
         whole = np.full(chunk, 0 if fill is None else fill, values.dtype)
         whole[: block.shape[0], : block.shape[1]] = block
         block = whole
-    octets = block.view(np.uint8).reshape(-1, values.dtype.itemsize)
-    # runs of a byte are all that shuffled noise has to offer: looking for nothing else takes a third of the time, and
-    # what comes out is shorter
-    deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
-    return deflate.compress(np.ascontiguousarray(octets.T).data) + deflate.flush()
+    planes = np.ascontiguousarray(block.view(np.uint8).reshape(-1, values.dtype.itemsize).T)
+    # A zlib stream (RFC 1950, 1951) of blocks that end at bytes. The low bytes of noise are stored as they are; in the
+    # others runs are all there is to find, and looking for nothing else comes out shorter, in a third of the time.
+    parts = [b"\x78\x01"]
+    for plane in planes:
+        sample = zlib.compress(plane[:_SAMPLE].data, _LEVEL)
+        level = 0 if len(sample) > 0.95 * min(_SAMPLE, plane.size) else _LEVEL
+        deflate = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+        parts += [deflate.compress(plane.data), deflate.flush(zlib.Z_FULL_FLUSH)]
+    end = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return b"".join([*parts, end.flush(), zlib.adler32(planes.data).to_bytes(4, "big")])
 
 
 def _write_scan(entry: h5py.Group, grid: Grid) -> None:

@@ -11,7 +11,9 @@ input saved in the current folder; `tests/` then gets it. Status 1 if there was 
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
+import pkgutil
 import re
 import subprocess
 import sys
@@ -30,6 +32,9 @@ def fuzz(name: str, folder: Path, arguments: list[str]) -> None:
     sys.modules["bench_hostile"] = bench
     with atheris.instrument_imports(include=["fvproc.readers"]):
         spec.loader.exec_module(bench)
+        # some are imported when a file is opened, which would be too late
+        for module in pkgutil.iter_modules([str(Path(bench.fv.__file__).parent / "readers")]):
+            importlib.import_module(f"fvproc.readers.{module.name}")
     form = bench.FORMATS[name]
     whole = form.make(folder / "whole")
     archive = whole.read_bytes()

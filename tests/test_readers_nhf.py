@@ -122,6 +122,13 @@ def test_a_grid_that_is_not_that_of_the_curves_gives_a_row(tmp_path: Path) -> No
     assert volume.shape == (1, 6) and any("one row" in warning for warning in volume.warnings)
 
 
+def test_one_curve_that_would_make_all_others_as_long_is_refused(tmp_path: Path) -> None:
+    counts = np.array([40, 40, 6_000_000, 40, 40, 40])
+    path = write(tmp_path / "map.nhf", curves(counts), storage={"chunks": (1 << 16,), "compression": "gzip"})
+    with pytest.raises(FileFormatError, match=r"map\.nhf.*6000000 samples: a row of curves may take"):
+        fv.open(path)
+
+
 def test_images_alone_and_other_versions_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "map.nhf", curves(EVEN))
     with h5py.File(path, "a") as file:
@@ -137,7 +144,7 @@ def test_images_alone_and_other_versions_are_refused(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_changed_files_are_refused_or_read(tmp_path: Path) -> None:
     content = write(tmp_path / "map.nhf", curves(RAGGED)).read_bytes()
-    for number, changed in enumerate(hostile.mutations(content, 300, 11)):
+    for number, changed in enumerate(hostile.mutations(content, 300, len(content))):
         path = tmp_path / f"changed{number % 4}.nhf"
         path.write_bytes(changed)
         try:

@@ -154,7 +154,7 @@ def test_two_deflections_and_numbers_of_other_files_are_refused(tmp_path: Path) 
 @pytest.mark.filterwarnings("ignore")
 def test_changed_files_are_refused_or_read(tmp_path: Path, write: Any) -> None:
     content = write(tmp_path / "cube.h5", curves()).read_bytes()
-    for number, changed in enumerate(hostile.mutations(content, 300, 7)):
+    for number, changed in enumerate(hostile.mutations(content, 300, len(content))):
         path = tmp_path / f"changed{number % 4}.h5"
         path.write_bytes(changed)
         try:

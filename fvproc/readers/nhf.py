@@ -37,6 +37,7 @@ suffixes = (".nhf",)
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _DENSITY = 1100  # a deflated byte gives no more
+_ROW_BYTES = 1 << 26
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError)
 _ORDER = (
     "the format does not tell the order of curves: taken row by row from the bottom; compare a map with the vendor's"
@@ -72,6 +73,10 @@ def open(path: str) -> ForceVolume:
                 _require_fitting(path, file, one, segment, counts[segments.index(segment)], status.st_size)
         warnings = list(found.warnings)
         grid = _grid(path, found, [len(count) for count in counts], warnings)
+        for segment, count in zip(segments, counts, strict=True):
+            row = grid.nx * int(count.max()) * np.dtype(segment.deflection.dtype).itemsize
+            if row > _ROW_BYTES:  # shorter curves take as much room as the longest
+                refuse(path, segment.blocks, f"{count.max()} samples", f"a row of curves may take {_ROW_BYTES} bytes")
         sensitivity, constant = _calibration(path, found.retract.deflection, warnings)
         told: dict[str, int | float | str] = {"longest": json.dumps([int(count.max()) for count in counts])}
         parts = []

@@ -19,6 +19,7 @@ from fvproc.readers.nanosurf_header import refuse
 
 MOST = 1 << 24  # curves; calibrations and objects are far fewer
 _OBJECTS = 2000
+_NUMBERS = 1000  # of an attribute
 _BRANCHES = {
     "approach": re.compile(r"advance|approach|forward|extend", re.IGNORECASE),
     "retract": re.compile(r"retract|backward|withdraw|retreat", re.IGNORECASE),
@@ -82,7 +83,7 @@ def version(file: h5py.File) -> tuple[int, int] | None:
     for key in ("nsf_file_version_major", "nsf_file_version_minor"):
         if key not in file.attrs:
             return None
-        found.append(int(np.asarray(file.attrs[key]).item()))
+        found.append(int(np.asarray(_attribute(file, key)).item()))
     return found[0], found[1]
 
 
@@ -123,16 +124,24 @@ def _children(group: h5py.Group) -> list[Any]:
     return [group[key] for key in keys if isinstance(group.get(key, getlink=True), h5py.HardLink)]
 
 
+def _attribute(item: Any, key: str) -> Any:
+    """Return an attribute, unless it is longer than any of this format: the library would take memory for all of it."""
+    shape = item.attrs.get_id(key).shape
+    if shape is None or math.prod(shape) > _NUMBERS:
+        raise ValueError(f"{item.name}: the attribute {key} has the shape {shape}")
+    return item.attrs[key]
+
+
 def _text(item: Any, *keys: str) -> str:
     for key in keys:
         if key in item.attrs:
-            value = np.asarray(item.attrs[key]).item()
+            value = np.asarray(_attribute(item, key)).item()
             return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     return ""
 
 
 def _number(item: Any, key: str) -> float:
-    return float(np.asarray(item.attrs[key]).item())
+    return float(np.asarray(_attribute(item, key)).item())
 
 
 def _is_spectroscopy(group: h5py.Group) -> bool:
@@ -189,7 +198,7 @@ def _channel(path: str, known: tuple[int, int], dataset: h5py.Dataset, nodes: li
             path, where, f"{dataset.ndim} axes, or numbers in other files", "expected one run of numbers in the file"
         )
     prefix = "signal_calibration" if known[0] >= 2 else "base_calibration"
-    told = dataset.attrs.get("dataset_element_type")
+    told = _attribute(dataset, "dataset_element_type")
     element = _text(dataset, "dataset_element_type") if known[0] >= 2 else int(np.asarray(told).item())
     if element not in _TYPES or dataset.dtype.newbyteorder("=").name != _TYPES[element][0]:
         refuse(
@@ -220,12 +229,12 @@ def _grid(
     for item in (measurement, *segments):
         attributes = item.attrs
         if "rect_axis_size" in attributes and shape is None:
-            ny, nx = (int(n) for n in np.ravel(attributes["rect_axis_size"])[:2])
+            ny, nx = (int(n) for n in np.ravel(_attribute(item, "rect_axis_size"))[:2])
             shape = ny, nx
         if "grid_number_of_columns" in attributes and shape is None:
             shape = int(_number(item, "grid_number_of_rows")), int(_number(item, "grid_number_of_columns"))
         if "rect_axis_range" in attributes and sizes == size:
-            sizes = _edges(*np.ravel(attributes["rect_axis_range"])[:2])
+            sizes = _edges(*np.ravel(_attribute(item, "rect_axis_range"))[:2])
         if "grid_width" in attributes and sizes == size:
             sizes = _edges(_number(item, "grid_height"), _number(item, "grid_width"))
         for key in ("rect_rotation", "scanner_rotation"):
@@ -260,7 +269,7 @@ def _calibrations(file: h5py.File) -> list[_Node]:
         way = _text(item, "signal_invertibility")
         if not _text(item, "signal_mapping_type").startswith("linear") or "signal_mapping_parameters" not in item.attrs:
             continue
-        slope = float(np.ravel(item.attrs["signal_mapping_parameters"])[0])
+        slope = float(np.ravel(_attribute(item, "signal_mapping_parameters"))[0])
         if not math.isfinite(slope) or slope == 0:
             continue
         source, sink = _text(item, "signal_source_id"), _text(item, "signal_sink_id")

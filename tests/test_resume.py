@@ -159,6 +159,33 @@ def test_a_killed_process_goes_on_and_ends_in_the_same_bytes(sei_file, quiet, tm
     assert [path.name for path in tmp_path.iterdir()] == ["out.h5"]
 
 
+_DIES_WHILE_WRITING = """
+import os, signal, sys
+from fvproc import journal
+from fvproc.writers import hdf5
+journal.COMMIT_SECONDS = 0.0
+hdf5._write_process = lambda *given: os.kill(os.getpid(), signal.SIGKILL)  # the maps are in the file, the rest is not
+from fvproc.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_killed_while_writing_the_output_before_stays_and_the_next_run_ends_it(sei_file, quiet, tmp_path):
+    out = tmp_path / "out.h5"
+    out.write_bytes(b"what was here before")
+    settings = {"cwd": TESTS, "env": {**os.environ, **EPOCH}, "check": False}
+    command = ["run", sei_file, "-o", out, "--quiet"]
+    done = subprocess.run([sys.executable, "-c", _DIES_WHILE_WRITING, *command, "--overwrite"], **settings)
+    assert done.returncode == -signal.SIGKILL
+    assert out.read_bytes() == b"what was here before"
+    assert (tmp_path / "out.h5.partial.journal").stat().st_size > 0
+    done = subprocess.run([sys.executable, "-m", "fvproc", *command], **settings)
+    assert done.returncode == 0
+    assert out.read_bytes() == quiet
+    assert [path.name for path in tmp_path.iterdir()] == ["out.h5"]
+
+
 def test_an_unfinished_run_of_something_else_is_refused(sei_file, tmp_path, often):
     out = tmp_path / "out.h5"
     with pytest.raises(Stopped):

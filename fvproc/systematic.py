@@ -77,7 +77,7 @@ def _typical_curves(maps: ParameterMaps) -> np.ndarray:
     considered = np.arange(maps.grid.curves)
     if considered.size > PLACES * WINDOW:  # of a map that memory does not hold, some windows
         first = np.linspace(0, considered.size - WINDOW, PLACES).astype(int)
-        considered = np.unique(first[:, None] + np.arange(WINDOW))
+        considered = (first[:, None] + np.arange(WINDOW)).ravel()
     valued = np.isfinite(maps["modulus"].reshape(-1)[considered])
     chosen = considered[valued & (maps.flags.reshape(-1)[considered] == 0)]
     if chosen.size < CURVES:

@@ -54,7 +54,7 @@ def write(maps: ParameterMaps, path: str | PathLike[str]) -> None:
     for name, vendor in maps.vendor_maps.items():
         if vendor.values.shape != maps.shape:
             raise ValueError(f"vendor map {name!r} has shape {vendor.values.shape}, the maps have {maps.shape}")
-    with new_hdf5(path) as file:
+    with new_hdf5(path) as file, ThreadPoolExecutor(_workers()) as pool:
         file.attrs.update(
             NX_class="NXroot",
             default="entry",
@@ -64,11 +64,11 @@ def write(maps: ParameterMaps, path: str | PathLike[str]) -> None:
             format_version=FORMAT_VERSION,
         )
         entry = _group(file, "entry", "NXentry", default="maps")
-        _write_maps(entry, maps)
+        _write_maps(entry, maps, pool)
         _write_scan(entry, maps.grid)
         _write_process(entry, maps.provenance)
         if maps.vendor_maps:
-            _write_vendor(entry, maps)
+            _write_vendor(entry, maps, pool)
 
 
 def _group(parent: h5py.Group, name: str, nexus_class: str, **attributes: Any) -> h5py.Group:
@@ -77,13 +77,17 @@ def _group(parent: h5py.Group, name: str, nexus_class: str, **attributes: Any) -
     return group
 
 
-def _write_maps(entry: h5py.Group, maps: ParameterMaps) -> None:
+def _workers() -> int:
+    return min(8, cores())
+
+
+def _write_maps(entry: h5py.Group, maps: ParameterMaps, pool: ThreadPoolExecutor) -> None:
     others = [name for name in QUANTITIES if name != SIGNAL]
     group = _group(entry, "maps", "NXdata", signal=SIGNAL, auxiliary_signals=others)
     axes = _write_axes(group, maps)
     systematic = origin.plain(maps.provenance.get("systematic", {})).get("quantities", {})
     for quantity in QUANTITIES.values():
-        dataset = _write_map(group, quantity.name, maps[quantity.name], axes, fill=np.float32(np.nan))
+        dataset = _write_map(group, quantity.name, maps[quantity.name], axes, pool, fill=np.float32(np.nan))
         dataset.attrs.update(units=quantity.unit, long_name=quantity.label, comment=quantity.meaning)
         dataset.attrs["ancillary_variables"] = _ancillary(quantity)
         error = systematic.get(quantity.name)
@@ -92,7 +96,7 @@ def _write_maps(entry: h5py.Group, maps: ParameterMaps) -> None:
             dataset.attrs["systematic_rel_std"] = float(error["rel_std"])
             dataset.attrs["systematic_parts"] = origin.to_json(error["parts"])
             dataset.attrs["systematic_unknown"] = " ".join(error["unknown"])
-    flags = _write_map(group, "flags", maps.flags, axes)
+    flags = _write_map(group, "flags", maps.flags, axes, pool)
     flags.attrs.update(
         long_name="Flags",
         standard_name="status_flag",
@@ -121,7 +125,12 @@ def _write_axes(group: h5py.Group, maps: ParameterMaps) -> tuple[h5py.Dataset, h
 
 
 def _write_map(
-    group: h5py.Group, name: str, values: np.ndarray, axes: tuple[h5py.Dataset, h5py.Dataset], fill: Any = None
+    group: h5py.Group,
+    name: str,
+    values: np.ndarray,
+    axes: tuple[h5py.Dataset, h5py.Dataset],
+    pool: ThreadPoolExecutor,
+    fill: Any = None,
 ) -> h5py.Dataset:
     """Write one map, compressed in chunks, over its axes; equal maps give equal bytes, so no times are kept."""
     dataset = group.create_dataset(
@@ -133,7 +142,7 @@ def _write_map(
         track_times=False,
         **_COMPRESSION,
     )
-    _write_chunks(dataset, values, fill)
+    _write_chunks(dataset, values, fill, pool)
     if fill is not None:
         dataset.attrs["_FillValue"] = fill
     for dimension, axis in zip(dataset.dims, axes, strict=True):
@@ -141,23 +150,21 @@ def _write_map(
     return dataset
 
 
-def _write_chunks(dataset: h5py.Dataset, values: np.ndarray, fill: Any) -> None:
+def _write_chunks(dataset: h5py.Dataset, values: np.ndarray, fill: Any, pool: ThreadPoolExecutor) -> None:
     """Write all chunks, packed by several threads: by HDF5, one thread packs them all, a third of a run's time.
 
     Few chunks are under way at a time, since the records may lie in a file larger than memory.
     """
     chunk = dataset.chunks
     places = product(*(range(0, length, step) for length, step in zip(values.shape, chunk, strict=True)))
-    workers = min(8, cores())
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[tuple[tuple[int, ...], Future[bytes]]] = deque()
-        for place in places:
-            waiting.append((place, pool.submit(_packed, values, place, chunk, fill)))
-            if len(waiting) > 2 * workers:
-                at, packed = waiting.popleft()
-                dataset.id.write_direct_chunk(at, packed.result())
-        for at, packed in waiting:
+    waiting: deque[tuple[tuple[int, ...], Future[bytes]]] = deque()
+    for place in places:
+        waiting.append((place, pool.submit(_packed, values, place, chunk, fill)))
+        if len(waiting) > 2 * _workers():
+            at, packed = waiting.popleft()
             dataset.id.write_direct_chunk(at, packed.result())
+    for at, packed in waiting:
+        dataset.id.write_direct_chunk(at, packed.result())
 
 
 def _packed(values: np.ndarray, place: tuple[int, ...], chunk: tuple[int, int], fill: Any) -> bytes:
@@ -236,7 +243,7 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def _write_vendor(entry: h5py.Group, maps: ParameterMaps) -> None:
+def _write_vendor(entry: h5py.Group, maps: ParameterMaps, pool: ThreadPoolExecutor) -> None:
     # a key may hold a slash, be empty, or be the name of an axis: datasets have safe names and carry the key
     names: dict[str, str] = {}
     for key in maps.vendor_maps:
@@ -250,7 +257,7 @@ def _write_vendor(entry: h5py.Group, maps: ParameterMaps) -> None:
         group.attrs["auxiliary_signals"] = others
     axes = _write_axes(group, maps)
     for key, vendor in maps.vendor_maps.items():
-        dataset = _write_map(group, names[key], vendor.values, axes)
+        dataset = _write_map(group, names[key], vendor.values, axes, pool)
         texts = {"units": vendor.unit, "long_name": vendor.label or vendor.name, "vendor_key": key}
         texts |= {"vendor_name": vendor.name, "vendor_label": vendor.label}
         dataset.attrs.update({name: _clean(text) for name, text in texts.items()})

@@ -157,7 +157,10 @@ def test_workers_come_and_go(sei_file, reference, hosts, monkeypatch):
 
         def leave():
             first.terminate()
-            assert first.wait(30) is not None
+            try:
+                first.wait(5)
+            except subprocess.TimeoutExpired:  # one in 200 waits for itself for ever (distributed 2026.8)
+                first.kill()  # as a batch system does
             time.sleep(0.1)
 
         at = At(tile20=join, tile50=leave)

@@ -1,4 +1,4 @@
-"""What got slower between two results of bench/kernel.py, or of any bench that writes a list of timings as JSON.
+"""What got slower between two results of bench/kernel.py, of pytest-benchmark, or of any bench with timings as JSON.
 
     python bench/compare.py before.json after.json [--margin 0.10]
 
@@ -26,6 +26,8 @@ def rows_of(path: Path) -> tuple[dict[str, Any], dict[str, float]]:
     content = json.loads(path.read_text(encoding="utf-8"))
     listed = content.get("timings", content.get("rows", [])) if isinstance(content, dict) else content
     machine = content.get("machine", {}) if isinstance(content, dict) else {}
+    if isinstance(content, dict) and "benchmarks" in content:  # of pytest-benchmark
+        return machine, {row["name"]: float(row["stats"]["min"]) for row in content["benchmarks"]}
     return machine, {name_of(row): cost_of(row) for row in listed}
 
 

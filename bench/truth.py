@@ -22,13 +22,14 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 from bounds import KINDS, Bound, bounds, noise
 from materials import MATERIALS, Material, described, table_of_materials
 
-from fvproc import simulate
+from fvproc import noise as noise_of_map
+from fvproc import sampling, simulate
 from fvproc._core import fit_tile, kernel_settings
 from fvproc.quantities import QUANTITIES, Flag
 from fvproc.recipe import Recipe
@@ -181,6 +182,9 @@ def row_of(drive: Drive, made: np.ndarray, kind: str, sigma: float, limit: Bound
     material, tilt, shared_z = drive.material, 1e-3 * (number % 2), number // 2 % 2 == 0
     raw, volume = tile(drive, made, sigma, tilt, shared_z)
     recipe = Recipe.from_dict({"fit": {"method": method}}).completed(volume)
+    places, each = noise_of_map.PLACES, noise_of_map.CURVES // noise_of_map.PLACES
+    some = sampling.taken(raw, sampling.spread(len(made), places, each))
+    recipe = replace(recipe, noise=noise_of_map.measured_on(some, volume, recipe))
     records = fit_tile(raw, kernel_settings(volume, recipe))
     valued, lower = np.isfinite(records["modulus"]), records["modulus_lower"]
     low, middle, high, stated, contact = (math.nan,) * 5

@@ -174,6 +174,7 @@ def process_many(
             outputs = [Path(output_dir) / f"{path.stem}{suffix}" for suffix in suffixes]
             try:
                 volume = open_volume(path)
+                job.check_outputs(volume, outputs, overwrite or resume)
                 chosen = job.agree(volume, recipe(volume) if callable(recipe) else recipe)
                 done = job.finished(volume, chosen, outputs) if resume and not overwrite else None
                 if done is None:

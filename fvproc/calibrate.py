@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fvproc import _core, engine, systematic
+from fvproc import _core, engine, noise, systematic
 from fvproc.calibration_file import Calibrated
 from fvproc.errors import CalibrationError, RecipeError
-from fvproc.quantities import Flag
+from fvproc.quantities import Flag, ordinary
 from fvproc.recipe import Recipe
 from fvproc.volume import ForceVolume, RawTile, Tile
 
@@ -267,13 +267,14 @@ def _begun(volume: ForceVolume, recipe: Recipe) -> Recipe:
     length, guess = ("half_angle", math.radians(20.0)) if shape == "cone" else ("radius", _GUESS)
     if getattr(recipe.tip, length) is None and getattr(volume, f"tip_{length}") is None:
         recipe = replace(recipe, tip=replace(recipe.tip, **{length: guess}))  # type: ignore[arg-type]
-    return recipe.completed(volume)
+    recipe = recipe.completed(volume)
+    return replace(recipe, noise=noise.measured(volume, recipe))
 
 
 def _good(volume: ForceVolume, records: np.ndarray) -> np.ndarray:
-    """Return the records of curves without a flag, or of all that have a modulus where these are few."""
+    """Return the records of ordinary curves, or of all that have a modulus where these are few."""
     valued = np.isfinite(records["modulus"])
-    clean = valued & (records["flags"] == 0)
+    clean = valued & ordinary(records["flags"])
     chosen = clean if clean.sum() * 2 >= valued.sum() else valued
     if not chosen.any():
         tally: Mapping[str, int] = {

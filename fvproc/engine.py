@@ -10,6 +10,7 @@ import numpy as np
 from fvproc import _core, readers
 from fvproc.errors import FileFormatError
 from fvproc.maps import CurveFit
+from fvproc.quantities import ordinary
 from fvproc.recipe import Film, Recipe
 from fvproc.volume import ForceVolume, RawTile, Tile
 
@@ -103,9 +104,9 @@ def explain(volume: ForceVolume, recipe: Recipe, y: int, x: int) -> CurveFit:
 
 
 def typical_pixel(flags: np.ndarray, modulus: np.ndarray) -> tuple[int, int] | None:
-    """Return (y, x) of the unflagged curve whose modulus is the median, else of any with a modulus; None without."""
+    """Return (y, x) of the ordinary curve whose modulus is the median, else of any with a modulus; None without."""
     valued = np.isfinite(modulus)
-    chosen = valued & (flags == 0)
+    chosen = valued & ordinary(flags)
     if not chosen.any():
         chosen = valued
     if not chosen.any():

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fvproc import engine, provenance, readers, systematic, writers
+from fvproc import engine, noise, provenance, readers, systematic, writers
 from fvproc.errors import FileFormatError, FvprocError, OutputError
 from fvproc.events import event
-from fvproc.journal import Journal, identity, sweep
+from fvproc.journal import Journal, identity, partial_path, sweep
 from fvproc.maps import CurveFit, ParameterMaps, not_computed
 from fvproc.quantities import Flag
 from fvproc.recipe import Recipe
@@ -48,11 +49,7 @@ class MapJob:
         self, volume: ForceVolume, recipe: Recipe, outputs: Sequence[PathName] = (), overwrite: bool = False
     ) -> None:
         self.volume, self.recipe, self.outputs = volume, recipe, tuple(outputs)
-        for number, path in enumerate(self.outputs):
-            writers.check_writable(path)
-            refuse_input(path, volume)
-            if Path(path).resolve() in [Path(other).resolve() for other in self.outputs[:number]]:
-                raise OutputError(f"{path}: is named as an output twice; give each its own name")
+        check_outputs(volume, self.outputs)
         self.errand = Errand(volume, recipe)
         vendor_maps = readers.vendor_maps(volume)
         self.failures: list[Failure] = []
@@ -158,7 +155,7 @@ class MapJob:
 
 
 def agree(volume: ForceVolume, recipe: Recipe | None = None) -> Recipe:
-    """Return the recipe completed from the file, or raise what would stop the job, before work starts.
+    """Return the recipe completed from the file, its noise measured, or raise what would stop the job before it starts.
 
     Raises
     ------
@@ -166,7 +163,20 @@ def agree(volume: ForceVolume, recipe: Recipe | None = None) -> Recipe:
         Naming the value that is missing and the option that supplies it.
     """
     volume.require_calibration()
-    return (recipe or Recipe()).completed(volume)
+    completed = (recipe or Recipe()).completed(volume)
+    return replace(completed, noise=noise.measured(volume, completed))
+
+
+def check_outputs(volume: ForceVolume, outputs: Sequence[PathName], overwrite: bool = True) -> None:
+    """Raise OutputError if an output cannot be written, is the input, is named twice, or exists and is not to go.
+
+    One that exists beside an unfinished run is let pass: that run may have written it.
+    """
+    for number, path in enumerate(outputs):
+        writers.check_writable(path, overwrite or partial_path(outputs[0]).exists())
+        refuse_input(path, volume)
+        if Path(path).resolve() in [Path(other).resolve() for other in outputs[:number]]:
+            raise OutputError(f"{path}: is named as an output twice; give each its own name")
 
 
 def refuse_input(output: PathName, volume: ForceVolume) -> None:

@@ -129,6 +129,8 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
         from fvproc import provenance, writers
 
         chosen = provenance.recipe_of(writers.load(options.recipe).provenance).to_dict()
+        # the noise is that of the file, not of the recipe: measured anew, and for the same file the same
+        chosen["noise"] = {"correlation": chosen["noise"]["correlation"]}
     elif options.recipe is not None:
         chosen = read_settings(options.recipe)
     chosen = merged(chosen, _changes(options))

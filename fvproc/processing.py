@@ -78,8 +78,9 @@ def process(
         volume = open(volume)
     if client is not None and hasattr(volume, "require_sendable"):
         volume.require_sendable()
-    recipe = agree(volume, recipe)
     outputs = _outputs(output)
+    job.check_outputs(volume, outputs, overwrite or resume)
+    recipe = agree(volume, recipe)
     if resume and not overwrite and (done := job.finished(volume, recipe, outputs)) is not None:
         return done
     run = job.MapJob(volume, recipe, outputs, overwrite)
@@ -173,7 +174,8 @@ def process_many(
 def lazy(volume: ForceVolume, recipe: Recipe | None = None, *, block_bytes: int | None = None) -> Any:
     """Return a Dask array of records, for graphs of one's own; computed, it holds the bytes that `process` returns.
 
-    Nothing is read before it is computed, by whatever scheduler Dask has then; workers of a cluster must see the file.
+    But for some curves that tell the noise of the map, nothing is read before it is computed, by whatever scheduler
+    Dask has then; workers of a cluster must see the file.
     ``ParameterMaps(volume.grid, fv.lazy(volume)).to_xarray()`` is a Dataset as lazy, with units and coordinates.
 
     Parameters

@@ -54,7 +54,7 @@ FLAG_MEANINGS: dict[Flag, str] = {
     Flag.NO_ADHESION: "the pull-off does not stand out of the noise",
     Flag.POOR_FIT: "the residual of the fit is more than twice the noise of the baseline",
     Flag.BASELINE_TILTED: "the tilt of the baseline over the branch exceeds a fifth of the peak force",
-    Flag.NOISE_CORRELATED: "neighbouring baseline samples are correlated; the errors allow for it",
+    Flag.NOISE_CORRELATED: "noise of the map or of this curve that is correlated in time; the errors allow for it",
     Flag.SNAP_IN: "attraction before contact: the contact point on approach lies late",
     Flag.INVALID_SAMPLES: "some samples are marked invalid and were left out",
     Flag.BRANCHES_DISAGREE: "approach and retract do not meet at the turning point",
@@ -80,6 +80,15 @@ FLAG_MEANINGS: dict[Flag, str] = {
     Flag.NO_THICKNESS: "the map of the film's thickness holds no positive value here",
     Flag.NOT_FINITE: "arithmetic ended in a value that is not finite",
 }
+
+# True of a whole map and harmless: such a curve is as good as one without a flag.
+_NOTES = np.uint32(Flag.NOISE_CORRELATED)
+
+
+def ordinary(flags: np.ndarray) -> np.ndarray:
+    """Return which curves have no flag, or only one that says nothing against them."""
+    return np.asarray((flags & ~_NOTES) == 0)
+
 
 _CURVE = (
     Flag.NOT_COMPUTED

@@ -21,6 +21,7 @@ from fvproc.recipe_sections import (
     Deformation,
     Film,
     Fit,
+    Noise,
     Stiffness,
     Tip,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "Deformation",
     "Film",
     "Fit",
+    "Noise",
     "Recipe",
     "Stiffness",
     "Tip",
@@ -57,7 +59,7 @@ class Recipe:
         The probe.
     poisson_ratio : float or None
         Of the sample; None takes the file's, or 0.3.
-    baseline, contact, fit, film, deformation, stiffness
+    baseline, noise, contact, fit, film, deformation, stiffness
         The sections; see each class.
     version : int
         Of the recipe's layout; older ones are migrated by `from_dict`.
@@ -71,6 +73,7 @@ class Recipe:
     tip: Tip = field(default_factory=Tip)
     poisson_ratio: float | None = option(None, "Poisson's ratio of the sample; from the file, else 0.3", unit="")
     baseline: Baseline = field(default_factory=Baseline)
+    noise: Noise = field(default_factory=Noise)
     contact: Contact = field(default_factory=Contact)
     fit: Fit = field(default_factory=Fit)
     film: Film = field(default_factory=Film)

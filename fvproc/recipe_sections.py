@@ -14,6 +14,7 @@ from fvproc.recipe_settings import check, in_range, option, parse_quantity
 if TYPE_CHECKING:
     import numpy as np
 
+NOISE_COMPONENTS = 8  # of the noise's covariance; `fvproc._core.NOISE_CORRELATIONS`
 SHAPES = ("sphere", "cone", "punch")
 
 
@@ -101,6 +102,40 @@ class Baseline:
             raise RecipeError(f"baseline.order = {self.order!r}: allowed values are 0 and 1")
         if self.interference_period is not None:
             in_range("baseline.interference_period", self.interference_period, 1e-9, 1e-3, closed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """How the correlation of the noise is known, which the standard errors allow for."""
+
+    correlation: str = option(
+        "map",
+        "map: measured once, on some curves of the map; curve: each curve's own free samples tell",
+        choices=("map", "curve"),
+    )
+    approach: tuple[float, ...] | None = field(
+        default=None,
+        metadata={"help": "variances of its components on approach; measured", "unit": "", "choices": ()},
+    )
+    retract: tuple[float, ...] | None = field(
+        default=None,
+        metadata={"help": "variances of its components on retract; measured", "unit": "", "choices": ()},
+    )
+
+    def __post_init__(self) -> None:
+        check("noise", self)
+        for name in ("approach", "retract"):
+            values = getattr(self, name)
+            if values is None:
+                continue
+            if not isinstance(values, (tuple, list)) or len(values) != NOISE_COMPONENTS:
+                raise RecipeError(f"noise.{name} = {values!r}: expected {NOISE_COMPONENTS} variances")
+            variances = tuple(parse_quantity(value, "", f"noise.{name}") for value in values)
+            if not all(0.0 <= value < math.inf for value in variances) or not any(variances):
+                raise RecipeError(f"noise.{name} = {values!r}: variances are finite, none negative, one above zero")
+            object.__setattr__(self, name, variances)
+        if (self.approach is None) != (self.retract is None):
+            raise RecipeError("noise.approach and noise.retract: give both, or neither and they are measured")
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +295,7 @@ class Stiffness:
 SECTIONS: dict[str, type] = {
     "tip": Tip,
     "baseline": Baseline,
+    "noise": Noise,
     "contact": Contact,
     "fit": Fit,
     "film": Film,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from fvproc.job import agree
@@ -42,7 +44,7 @@ def fit_curves(
     KernelError
         If the shapes do not fit each other.
     """
-    from fvproc import _core
+    from fvproc import _core, noise
 
     if not isinstance(calibration, Calibration):
         calibration = Calibration(spring_constant=Setting(float(calibration), "user"))
@@ -67,7 +69,10 @@ def fit_curves(
         described[1],
         calibration=calibration,
     )
-    return _core.fit_tile(RawTile(raw[0], raw[1]), _core.kernel_settings(volume, agree(volume, recipe)))
+    volume.require_calibration()
+    tile, recipe = RawTile(raw[0], raw[1]), recipe.completed(volume)
+    recipe = replace(recipe, noise=noise.measured_on(tile, volume, recipe))
+    return _core.fit_tile(tile, _core.kernel_settings(volume, recipe))
 
 
 def curve(volume: ForceVolume, y: int, x: int) -> dict[str, np.ndarray]:

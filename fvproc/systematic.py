@@ -8,24 +8,23 @@ with a calibration that is one per cent off. docs/uncertainty.md says what comes
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from fvproc import _core, engine
+from fvproc import _core, engine, sampling
 from fvproc.errors import FileFormatError
 from fvproc.maps import ParameterMaps
-from fvproc.quantities import QUANTITIES
+from fvproc.quantities import QUANTITIES, ordinary
 from fvproc.recipe import Recipe
-from fvproc.volume import UNCERTAIN, ForceVolume, RawBranch, RawTile, Tile
+from fvproc.volume import UNCERTAIN, ForceVolume, Tile
 
 CURVES = 24
 PLACES = 6
 WINDOW = 1 << 16  # curves of a large map that are considered at each place
-NEIGHBOURS = 16  # curves this near are read at once
 STEP = 1.01
 # those that are ratios by nature; a contact point's zero is the scanner's own affair
 ACTED_ON = (
@@ -69,7 +68,7 @@ class Systematic:
 
 
 def _typical_curves(maps: ParameterMaps) -> np.ndarray:
-    """Numbers of up to `CURVES` curves with a modulus, in `PLACES` spread evenly over the map; without a flag if there
+    """Numbers of up to `CURVES` curves with a modulus, in `PLACES` spread evenly over the map; ordinary ones if there
     are enough.
 
     Neighbours cost one read: of a compressed file that is a whole chunk, whatever is wanted of it.
@@ -79,19 +78,12 @@ def _typical_curves(maps: ParameterMaps) -> np.ndarray:
         first = np.linspace(0, considered.size - WINDOW, PLACES).astype(int)
         considered = (first[:, None] + np.arange(WINDOW)).ravel()
     valued = np.isfinite(maps["modulus"].reshape(-1)[considered])
-    chosen = considered[valued & (maps.flags.reshape(-1)[considered] == 0)]
+    chosen = considered[valued & ordinary(maps.flags.reshape(-1)[considered])]
     if chosen.size < CURVES:
         chosen = considered[valued]
     if chosen.size <= CURVES:
         return chosen
-    each = CURVES // PLACES
-    first = np.linspace(0, chosen.size - each, PLACES).astype(int)
-    return chosen[np.unique(first[:, None] + np.arange(each))]
-
-
-def _runs(numbers: np.ndarray) -> list[np.ndarray]:
-    """Return the numbers of curves in runs that are worth a read each."""
-    return np.split(numbers, np.flatnonzero(np.diff(numbers) > NEIGHBOURS) + 1) if numbers.size else []
+    return chosen[sampling.spread(chosen.size, PLACES, CURVES // PLACES)]
 
 
 def off(volume: ForceVolume, recipe: Recipe, source: str, factor: float) -> _core.KernelSettings:
@@ -152,7 +144,7 @@ def factors(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> dict[st
     numbers = _typical_curves(maps)
     if not numbers.size:
         return found
-    raw = _together([_read(volume, run) for run in _runs(numbers)])
+    raw = sampling.together([sampling.read(volume, run) for run in sampling.runs(numbers)])
     film = engine.film_thickness(volume, recipe, Tile(0, volume.grid.curves))
     film = None if film is None else film[numbers]
     for source in UNCERTAIN:
@@ -169,51 +161,6 @@ def factors(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> dict[st
             if abs(factor) > 1e-4:  # single precision of a record, over the step
                 found[name][source] = factor
     return found
-
-
-def _read(volume: ForceVolume, numbers: np.ndarray) -> RawTile:
-    """Return the curves of a run as a tile."""
-    first = int(numbers[0])
-    tile = engine.read_tile(volume, Tile(first, int(numbers[-1]) + 1))
-    rows = numbers - first
-    branches = [
-        RawBranch(
-            part.deflection[rows],
-            part.z if part.z.ndim == 1 else part.z[rows],
-            None if part.valid_length is None else part.valid_length[rows],
-        )
-        for part in (tile.approach, tile.retract)
-    ]
-    return RawTile(branches[0], branches[1], None if tile.height is None else tile.height[rows])
-
-
-def _together(tiles: Sequence[RawTile]) -> RawTile:
-    """Return several tiles as one: the kernel is called once and not for each."""
-    branches = []
-    for parts in zip(*((tile.approach, tile.retract) for tile in tiles), strict=True):
-        shared = all(part.z.ndim == 1 for part in parts)
-        branches.append(
-            RawBranch(
-                np.concatenate([part.deflection for part in parts]),
-                parts[0].z if shared else np.concatenate([_heights(part) for part in parts]),
-                None
-                if all(part.valid_length is None for part in parts)
-                else np.concatenate([_lengths(part) for part in parts]),
-            )
-        )
-    heights = [tile.height for tile in tiles if tile.height is not None]
-    return RawTile(branches[0], branches[1], np.concatenate(heights) if len(heights) == len(tiles) else None)
-
-
-def _heights(branch: RawBranch) -> np.ndarray:
-    return np.broadcast_to(branch.z, branch.deflection.shape)
-
-
-def _lengths(branch: RawBranch) -> np.ndarray:
-    if branch.valid_length is not None:
-        return branch.valid_length
-    count, samples = branch.deflection.shape
-    return np.full(count, samples, np.int32)
 
 
 def systematic_errors(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> dict[str, Systematic]:

@@ -12,7 +12,9 @@ from fvproc.volume import RawBranch, RawTile
 
 __all__ = [
     "KERNEL_VERSION",
+    "NOISE_CORRELATIONS",
     "KernelSettings",
+    "allan_variances",
     "available_instruction_sets",
     "explain",
     "fit_tile",
@@ -21,10 +23,13 @@ __all__ = [
 ]
 
 # Goes up whenever a record may change for the same input: outputs carry it, a resumed job demands it.
-KERNEL_VERSION = "4"
+KERNEL_VERSION = "5"
 
 # Chosen once: the bytes do not depend on it, so it stands in no output.
 _INSTRUCTION_SET, _kernel = instruction_sets.from_environment()
+
+# Of neighbouring samples, for each component of the noise's covariance, v·ρ^|i − j|; see noise.pxd.
+NOISE_CORRELATIONS, _LEVELS = _kernel.noise_model()
 
 _NANOMETRE = 1e-9
 _FATAL = np.array([int(quantity.fatal) for quantity in QUANTITIES.values()], np.uint32)
@@ -105,6 +110,18 @@ def _check_plain(array: np.ndarray, name: str, dtype: np.dtype, curves: int) -> 
         raise KernelError(f"{name} must be aligned to the members of its dtype")
 
 
+def _checked_tile(raw: RawTile, thickness: np.ndarray | None) -> int:
+    """Return the number of curves of a tile that keeps the contract."""
+    curves = _number_of_curves(raw)
+    _checked(raw.approach, "approach", curves)
+    _checked(raw.retract, "retract", curves)
+    if raw.height is not None:
+        _check_plain(raw.height, "height", np.dtype(np.float64), curves)
+    if thickness is not None:
+        _check_plain(thickness, "thickness", np.dtype(np.float64), curves)
+    return curves
+
+
 def fit_tile(
     raw: RawTile, settings: KernelSettings, *, thickness: np.ndarray | None = None, out: np.ndarray | None = None
 ) -> np.ndarray:
@@ -131,13 +148,7 @@ def fit_tile(
     KernelError
         If shape, dtype, byte order or alignment of an array breaks the contract.
     """
-    curves = _number_of_curves(raw)
-    _checked(raw.approach, "approach", curves)
-    _checked(raw.retract, "retract", curves)
-    if raw.height is not None:
-        _check_plain(raw.height, "height", np.dtype(np.float64), curves)
-    if thickness is not None:
-        _check_plain(thickness, "thickness", np.dtype(np.float64), curves)
+    curves = _checked_tile(raw, thickness)
     records = np.empty(curves, RECORD) if out is None else out
     _check_plain(records, "out", RECORD, curves)
     if not records.flags.writeable:
@@ -145,6 +156,29 @@ def fit_tile(
     if curves:
         _kernel.fit(raw, settings, thickness, _FATAL, records)
     return records
+
+
+def allan_variances(raw: RawTile, settings: KernelSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the free samples of both branches of each curve tell of their noise.
+
+    Returns
+    -------
+    variances : ndarray of float64, shape (curves, 2, widths)
+        Allan variances of approach and retract about a line of their own, nm²: half the mean square of the difference
+        of neighbouring means of 1, 2, 4 … samples; 0 where there are too few samples, or no contact to be fitted.
+    samples : ndarray of int64, shape (curves, 2)
+        How many are free of contact, counted from the end of the branch that is farthest from the surface.
+
+    Raises
+    ------
+    KernelError
+        As `fit_tile`.
+    """
+    curves = _checked_tile(raw, None)
+    variances, samples = np.zeros((curves, 2, _LEVELS)), np.zeros((curves, 2), np.int64)
+    if curves:
+        _kernel.allan_variances(raw, settings, None, variances, samples)
+    return variances, samples
 
 
 def explain(raw: RawTile, settings: KernelSettings, *, thickness: np.ndarray | None = None) -> tuple[np.ndarray, ...]:

@@ -20,6 +20,7 @@ from fvproc._core.influence cimport set_influence
 from fvproc._core.lanes cimport LANES
 from fvproc._core.model cimport travel_at
 from fvproc._core.points cimport fill_up
+from fvproc._core.noise cimport LEVELS, branch_allan, correlations, set_tolerance
 from fvproc._core.problem cimport Problem, Solution
 from fvproc._core.rows cimport convert_z, fetch_row, is_whole
 from fvproc._core.tile cimport Scratch, Tile, lay_out, shared_size, survey, taken
@@ -56,6 +57,13 @@ FLAGS = {
     "NO_THICKNESS": types.NO_THICKNESS,
     "NOT_FINITE": types.NOT_FINITE(),
 }
+
+
+def noise_model():
+    """Return the correlations of neighbours of the noise's components, and how many widths Allan variances have."""
+    cdef double[8] rho
+    correlations(rho)
+    return tuple(rho[i] for i in range(8)), LEVELS
 
 
 def record_layout():
@@ -127,6 +135,10 @@ cdef Settings _settings(object s):
     c.window_high = s.window_high
     c.deformation_region = s.deformation_region
     c.stiffness_of_window = s.stiffness_of_window
+    c.noise_known = s.noise is not None
+    for i in range(8):
+        c.noise_shape[0][i] = s.noise[0][i] if c.noise_known else 0.0
+        c.noise_shape[1][i] = s.noise[1][i] if c.noise_known else 0.0
     return c
 
 
@@ -202,6 +214,8 @@ cdef class _Prepared:
                 shared + longest, &self.tile.approach_axis
             )
             reach(&self.tile.approach_axis, na)
+            if self.settings.noise_known:
+                set_tolerance(&self.tile.approach_axis, self.settings.baseline_order, self.settings.noise_shape[0])
         shared += shared_size(longest)
         if raw.retract.z.ndim == 1 and is_whole(&self.tile.retract_z, nr):
             convert_z(&self.tile.retract_z, 0, nr, False, shared)
@@ -210,6 +224,8 @@ cdef class _Prepared:
                 shared + longest, &self.tile.retract_axis
             )
             reach(&self.tile.retract_axis, nr)
+            if self.settings.noise_known:
+                set_tolerance(&self.tile.retract_axis, self.settings.baseline_order, self.settings.noise_shape[1])
         if background and self.tile.approach_axis.z != NULL:
             make_waves(
                 &self.tile.approach_axis, self.settings.interference_period, self.settings.drag,
@@ -295,6 +311,24 @@ def fit(raw, settings, thickness, const unsigned int[::1] fatal, records):
         while i < p.curves:
             p.fit_some(i, <int>(p.curves - i if p.curves - i < LANES else LANES), record, &fatal[0])
             i += LANES
+
+
+def allan_variances(raw, settings, thickness, double[:, :, ::1] variances, long long[:, ::1] samples):
+    """Fill what the free samples of both branches of each curve tell of their noise; see the door. Zeros elsewhere."""
+    cdef _Prepared p = _Prepared(raw, settings, thickness)
+    cdef Record record
+    cdef Branch* branch
+    cdef Py_ssize_t i
+    cdef int which
+    with nogil:
+        for i in range(p.curves):
+            survey(&p.tile, i, 0, &p.settings, &p.scratch, p.curve, &record)
+            if not p.curve.fit_count:
+                continue
+            for which in range(2):
+                branch = &p.curve.approach if which == 0 else &p.curve.retract
+                branch_allan(branch, p.settings.baseline_order, 2, p.scratch.window, &variances[i, which, 0])
+                samples[i, which] = branch.axis.n - branch.free
 
 
 def explain(raw, settings, thickness, const unsigned int[::1] fatal, records):

@@ -12,7 +12,7 @@ cdef enum:
 
 cdef inline Py_ssize_t axis_size(Py_ssize_t n) noexcept nogil:
     """Doubles of storage that make_axis wants for n samples."""
-    return 3 * (n + 2 * PADDING) + 6 * BLOCKS
+    return 3 * (n + 2 * PADDING) + 7 * BLOCKS
 
 
 cdef inline Py_ssize_t block_width(Py_ssize_t n, Py_ssize_t far) noexcept nogil:
@@ -93,7 +93,8 @@ cdef inline void make_axis(
     axis.sum_zeta = axis.rest_zeta2 + BLOCKS
     axis.sum_zeta2 = axis.sum_zeta + BLOCKS
     axis.tolerance = axis.sum_zeta2 + BLOCKS
-    axis.way = axis.tolerance + BLOCKS
+    axis.step_tolerance = axis.tolerance + BLOCKS
+    axis.way = axis.step_tolerance + BLOCKS
     axis.way2 = axis.way + room
     axis.reached = 0
     axis.width = width

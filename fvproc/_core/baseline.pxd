@@ -5,7 +5,7 @@ from libc.math cimport sqrt
 from fvproc._core.axis cimport sums_from
 from fvproc._core.lanes cimport LANES, any_of, lanes, less, load, splat, sum_of_eight
 from fvproc._core.sums cimport noise_sums, subtract_line
-from fvproc._core.types cimport Axis, Branch
+from fvproc._core.types cimport Axis, Branch, Settings
 
 
 cdef inline void line_of_blocks(
@@ -38,11 +38,12 @@ cdef inline void line_of_blocks(
 
 
 cdef inline Py_ssize_t first_quiet_block(
-    const Axis* axis, const double* means, double offset, double tilt, double variance
+    const Axis* axis, const double* means, double offset, double tilt, double variance, bint stepwise
 ) noexcept nogil:
     """First block of the non-contact part: from the far part toward the surface while blocks lie on its line.
 
-    A block lies on it whose mean departs by no more than four of its standard errors, those of the line included.
+    A block lies on it whose mean departs by no more than four of its standard errors, those of the line included; under
+    slow noise, which lets it depart far, by no more than four from its neighbour, too.
     """
     cdef double limit = 16.0 * variance, e
     cdef lanes off
@@ -51,17 +52,27 @@ cdef inline Py_ssize_t first_quiet_block(
         off = load(means + i - LANES) - offset - tilt * load(axis.block_zeta + i - LANES)
         if any_of(less(limit * load(axis.tolerance + i - LANES), off * off)):
             break
+        if stepwise:
+            off = load(means + i - LANES) - load(means + i - LANES + 1) - tilt * (
+                load(axis.block_zeta + i - LANES) - load(axis.block_zeta + i - LANES + 1)
+            )
+            if any_of(less(limit * load(axis.step_tolerance + i - LANES), off * off)):
+                break
         i -= LANES
     while i > 0:
         e = means[i - 1] - offset - tilt * axis.block_zeta[i - 1]
         if e * e > limit * axis.tolerance[i - 1]:
             break
+        if stepwise:
+            e = means[i - 1] - means[i] - tilt * (axis.block_zeta[i - 1] - axis.block_zeta[i])
+            if e * e > limit * axis.step_tolerance[i - 1]:
+                break
         i -= 1
     return i
 
 
 cdef inline void measure_noise(Branch* branch, Py_ssize_t start, int order, double quantum) noexcept nogil:
-    """Standard deviation of d about its own line over [start, n), the sums, and the inflation of errors by correlation.
+    """Standard deviation of d about its own line over [start, n), the sums, and what neighbours tell of correlation.
 
     Takes the noise to be a first-order autoregression: the variance of a mean is (1 + ρ)/(1 − ρ) times that of
     white noise, ρ the correlation of neighbours. `quantum` is the width of a step of the converter: its variance
@@ -89,12 +100,21 @@ cdef inline void measure_noise(Branch* branch, Py_ssize_t start, int order, doub
     if not variance > quantum * quantum / 12.0:
         variance = quantum * quantum / 12.0
     branch.noise = sqrt(variance)
+    # the squares of differences: all but the two ends stand in two of them
+    branch.allan = (squares * (1.0 - 1.0 / count) - (sums[3] - offset * free[3] - tilt * free[4])) / (count - 1)
+    if not branch.allan > quantum * quantum / 12.0:
+        branch.allan = quantum * quantum / 12.0
     branch.correlated = rho * rho * count > 9.0 and rho > 0.0
     branch.inflation = 1.0
     if branch.correlated:
         if rho > 0.98:
             rho = 0.98
         branch.inflation = (1.0 + rho) / (1.0 - rho)
+
+
+cdef inline double noise_level(const Branch* branch, const Settings* settings) noexcept nogil:
+    """Variance in whose units the axis has its tolerance."""
+    return branch.allan if settings.noise_known else branch.noise * branch.noise * branch.inflation
 
 
 cdef inline void take_line(Branch* branch, const float* f, double unit, double offset, double tilt) noexcept nogil:

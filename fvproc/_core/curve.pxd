@@ -8,7 +8,7 @@ from libc.math cimport sqrt
 from fvproc._core.contact cimport detect_contact, first_of_fit
 from fvproc._core.edges cimport smoothed_minimum
 from fvproc._core.model cimport compliance_power
-from fvproc._core.noise cimport set_components
+from fvproc._core.noise cimport set_components, take_components
 from fvproc._core.points cimport conclude, pose, samples_of_fit
 from fvproc._core.problem cimport Problem, Solution
 from fvproc._core.types cimport (
@@ -72,7 +72,10 @@ cdef inline void pose_curve(
     contacts.used[lane] = 0
     if not curve.fit_count:
         return
-    if curve.flags & NOISE_CORRELATED:
+    if settings.noise_known:
+        take_components(&curve.approach, settings.noise_shape[0])
+        take_components(&curve.retract, settings.noise_shape[1])
+    elif curve.flags & NOISE_CORRELATED:
         set_components(
             &curve.approach, &curve.retract, settings.baseline_order, curve.quantum * curve.quantum / 12.0, work
         )

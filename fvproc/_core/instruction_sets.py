@@ -30,6 +30,19 @@ class Kernel(Protocol):
     def record_layout(self) -> tuple[dict[str, int], int]:
         """Return {field: byte offset} of the C record and its size."""
 
+    def noise_model(self) -> tuple[tuple[float, ...], int]:
+        """Return the correlations of the noise's components, and how many widths Allan variances have."""
+
+    def allan_variances(
+        self,
+        raw: RawTile,
+        settings: KernelSettings,
+        thickness: np.ndarray | None,
+        variances: np.ndarray,
+        samples: np.ndarray,
+    ) -> None:
+        """Fill `variances` and `samples`."""
+
     def fit(
         self,
         raw: RawTile,

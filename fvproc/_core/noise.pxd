@@ -10,7 +10,7 @@
 from fvproc._core.axis cimport sums_of_zeta
 from fvproc._core.lanes cimport LANES
 from fvproc._core.problem cimport Problem, Solution
-from fvproc._core.types cimport Branch
+from fvproc._core.types cimport Axis, Branch
 
 cdef enum:
     COMPONENTS = 8
@@ -82,16 +82,17 @@ cdef inline double squares_of_differences(const double* x, Py_ssize_t count, Py_
     return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]))
 
 
-cdef inline int allan_variances(double* x, Py_ssize_t n, double* variances) noexcept nogil:
+cdef inline int allan_variances(double* x, Py_ssize_t n, Py_ssize_t fewest, double* variances) noexcept nogil:
     """Half the mean square of the difference of neighbouring means of 1, 2, 4 … of n samples x, which is spoilt.
 
-    The blocks of a width start at every half of a block, and are eight and more side by side. Returns how many widths.
+    The blocks of a width start at every half of a block, and are `fewest` (>= 2) and more side by side. Returns how
+    many widths.
     """
     cdef Py_ssize_t count = n, i
     cdef double width = 2.0
     cdef int level = 1
     variances[0] = 0.5 * squares_of_differences(x, n - 1, 1) / (n - 1)
-    while (n >> level) >= FEWEST_BLOCKS and level < LEVELS:
+    while (n >> level) >= fewest and level < LEVELS:
         variances[level] = 0.5 * squares_of_differences(x, count - 3, 2) / ((count - 3) * width * width)
         count = count // 2
         for i in range(count):
@@ -198,7 +199,9 @@ cdef inline void fit_components(
                     right[j] -= normal[i][j] * x
 
 
-cdef inline int branch_allan(const Branch* branch, int order, double* work, double* measured) noexcept nogil:
+cdef inline int branch_allan(
+    const Branch* branch, int order, Py_ssize_t fewest, double* work, double* measured
+) noexcept nogil:
     """Allan variances of the free samples of a branch about a line of their own; return how many widths."""
     cdef const double* free = &branch.free_sums[0]
     cdef const float* d = branch.d + branch.free
@@ -210,7 +213,75 @@ cdef inline int branch_allan(const Branch* branch, int order, double* work, doub
     offset = (free[3] - tilt * free[1]) / free[0]
     for i in range(n):
         work[i] = d[i] - (offset + tilt * zeta[i])
-    return allan_variances(work, n, measured)
+    return allan_variances(work, n, fewest, measured)
+
+
+cdef inline void take_components(Branch* branch, const double* shape) noexcept nogil:
+    """Set the components of the noise of a branch, nm²: those of the map, at the level that its own neighbours tell."""
+    cdef int j
+    branch.correlated = True
+    for j in range(COMPONENTS):
+        branch.components[j] = shape[j] * branch.allan
+
+
+cdef inline void set_tolerance(Axis* axis, int order, const double* shape) noexcept nogil:
+    """Set tolerance and step_tolerance of an axis under noise of the map's components, per Allan variance of neighbours.
+
+    Of the mean of a block about the line through the far blocks; and of its difference from the next one's about that
+    line's slope, which slow noise hardly blurs: where the contact begins shows in it however far the line may be off.
+    """
+    cdef double[8] rho
+    cdef double[8] power
+    cdef double[8] across
+    cdef double[8] variance
+    cdef double[8] mean_before = [0, 0, 0, 0, 0, 0, 0, 0]
+    cdef double[8] slope_before = [0, 0, 0, 0, 0, 0, 0, 0]
+    cdef double[8] of_mean = [0, 0, 0, 0, 0, 0, 0, 0]       # variances of mean and slope of the far line
+    cdef double[8] of_both = [0, 0, 0, 0, 0, 0, 0, 0]
+    cdef double[8] of_slope = [0, 0, 0, 0, 0, 0, 0, 0]
+    cdef double[8] with_mean = [0, 0, 0, 0, 0, 0, 0, 0]     # covariances with the sample before the far blocks
+    cdef double[8] with_slope = [0, 0, 0, 0, 0, 0, 0, 0]
+    cdef double[8] decay = [1, 1, 1, 1, 1, 1, 1, 1]
+    cdef Py_ssize_t far = axis.far, blocks = axis.blocks, i
+    cdef double count = blocks - far, mean, spread, a, b, at, total, per_sample = 1.0 / axis.width
+    cdef int j
+    if far >= blocks:
+        return
+    mean = axis.rest_zeta[far] / count
+    spread = axis.rest_zeta2[far] - count * mean * mean
+    correlations(rho)
+    powers(rho, axis.width, power)
+    sum_of_neighbours(rho, power, <double>axis.width, across, variance)
+    a = 1.0 / count
+    for i in range(far, blocks):
+        b = (axis.block_zeta[i] - mean) / spread if order > 0 and spread > 0.0 else 0.0
+        for j in range(COMPONENTS):
+            at = across[j] * rho[j]
+            of_mean[j] += a * (a * variance[j] + 2.0 * at * mean_before[j])
+            of_both[j] += a * b * variance[j] + at * (a * slope_before[j] + b * mean_before[j])
+            of_slope[j] += b * (b * variance[j] + 2.0 * at * slope_before[j])
+            mean_before[j] = mean_before[j] * power[j] + a * across[j]
+            slope_before[j] = slope_before[j] * power[j] + b * across[j]
+            with_mean[j] += a * (at * decay[j])
+            with_slope[j] += b * (at * decay[j])
+            decay[j] = decay[j] * power[j]
+    for j in range(COMPONENTS):
+        decay[j] = across[j]
+    for i in range(blocks - 1, -1, -1):
+        at = axis.block_zeta[i] - mean
+        total = 0.0
+        for j in range(COMPONENTS):
+            b = variance[j] + of_mean[j] + 2.0 * at * of_both[j] + at * at * of_slope[j]
+            if i < far:
+                b -= 2.0 * (decay[j] * (with_mean[j] + at * with_slope[j]))
+                decay[j] = decay[j] * power[j]
+            total += shape[j] * b
+        axis.tolerance[i] = total * (per_sample * per_sample)
+        at = axis.block_zeta[i] - axis.block_zeta[i + 1]
+        total = 0.0
+        for j in range(COMPONENTS):
+            total += shape[j] * (2.0 * (variance[j] - across[j] * across[j] * rho[j]) + at * at * of_slope[j])
+        axis.step_tolerance[i] = total * (per_sample * per_sample)
 
 
 cdef inline void set_components(Branch* one, Branch* other, int order, double least, double* work) noexcept nogil:
@@ -239,7 +310,7 @@ cdef inline void set_components(Branch* one, Branch* other, int order, double le
     correlations(rho)
     for b in range(2):
         branches[b].correlated = True
-        levels[b] = branch_allan(branches[b], order, work, measured[b])
+        levels[b] = branch_allan(branches[b], order, FEWEST_BLOCKS, work, measured[b])
     for b in range(2):
         first = 0 if together else b
         last = 1 if together else b

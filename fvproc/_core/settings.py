@@ -70,6 +70,7 @@ class KernelSettings:
     window_high: float
     deformation_region: float
     stiffness_of_window: bool
+    noise: tuple[tuple[float, ...], tuple[float, ...]] | None
 
 
 def _conversion(channel: Channel, scale: tuple[float, float]) -> Conversion:
@@ -88,6 +89,14 @@ def _law(recipe: Recipe) -> tuple[Law, float]:
     # χ = reach·δ^(power/2)/h: in nm, (1e-9)^(power/2 − 1) of that in m
     reach = series.reach * _NANOMETRE ** (0.5 * series.power - 1.0)
     return Law(_POWER, *powers, True, series.power, series.coefficients, series.end, series.limit), reach
+
+
+def _noise(recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return the noise of the map, (approach, retract); None where each curve is to tell, or it is white."""
+    approach, retract = recipe.noise.approach, recipe.noise.retract
+    if approach is None or retract is None or not any((*approach[1:], *retract[1:])):
+        return None
+    return approach, retract
 
 
 def kernel_settings(volume: ForceVolume, recipe: Recipe) -> KernelSettings:
@@ -144,4 +153,5 @@ def kernel_settings(volume: ForceVolume, recipe: Recipe) -> KernelSettings:
         window_high=fit.window[1],
         deformation_region=recipe.deformation.region,
         stiffness_of_window=recipe.stiffness.definition == "window",
+        noise=_noise(recipe),
     )

@@ -2,7 +2,7 @@
 
 from libc.math cimport fabs, sqrt
 
-from fvproc._core.baseline cimport first_quiet_block, line_of_blocks, measure_noise, take_line
+from fvproc._core.baseline cimport first_quiet_block, line_of_blocks, measure_noise, noise_level, take_line
 from fvproc._core.edges cimport SIGNIFICANT, find_edges, find_steps, smoothed_minimum
 from fvproc._core.energy cimport adhesion_work, lost_work
 from fvproc._core.points cimport samples_of_fit
@@ -55,7 +55,7 @@ cdef inline void survey_branch(
         tilt = other.tilt
     elif settings.maximum_likelihood:
         start = first_quiet_block(
-            &branch.axis, means, offset, tilt, branch.noise * branch.noise * branch.inflation
+            &branch.axis, means, offset, tilt, noise_level(branch, settings), settings.noise_known
         )
         line_of_blocks(&branch.axis, means, start, settings.baseline_order, &offset, &tilt)
     take_line(branch, f, unit, offset, tilt)
@@ -67,7 +67,7 @@ cdef inline void survey_branch(
             # the far part's line, carried on to here
             first = branch.end // branch.axis.width
             first = first if first < branch.axis.blocks else branch.axis.blocks - 1
-            doubt = 4.0 * branch.noise * sqrt(branch.inflation * branch.axis.tolerance[first])
+            doubt = 4.0 * sqrt(noise_level(branch, settings) * branch.axis.tolerance[first])
         # few samples, and correlated ones, tell less noise than there is
         noise = branch.noise * sqrt(branch.inflation) * (1.0 + 24.0 / (branch.axis.n - far * branch.axis.width))
         find_steps(branch, noise, doubt, settings.maximum_likelihood and not settings.adhesion_minimum)
@@ -144,7 +144,7 @@ cdef inline void survey_curve(
     top = approach.peak if approach.peak > retract.peak else retract.peak
     record.baseline_noise = <float>(k * noise * NM)
     record.peak_force = <float>(k * top * NM)
-    if retract.correlated or approach.correlated:
+    if retract.correlated or approach.correlated or settings.noise_known:
         curve.flags |= NOISE_CORRELATED
     curve.flags |= judge_contact(approach)
     curve.flags |= judge_contact(retract)

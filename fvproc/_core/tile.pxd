@@ -5,6 +5,7 @@ from libc.string cimport memset
 from fvproc._core.axis cimport BLOCKS, axis_size, make_axis
 from fvproc._core.background cimport make_waves, remove_background
 from fvproc._core.lanes cimport LANES
+from fvproc._core.noise cimport set_tolerance
 from fvproc._core.rows cimport is_saturated, load_branch, reference_of
 from fvproc._core.spikes cimport NO_SPIKES, SPIKES_TOO_MANY, Shorts, bridge_spikes
 from fvproc._core.sums cimport PADDING
@@ -110,6 +111,8 @@ cdef inline void load(
             own, n, settings.baseline_fraction, settings.baseline_order,
             scratch.axes + slot * shared_size(scratch.longest), &branch.axis
         )
+        if settings.noise_known:
+            set_tolerance(&branch.axis, settings.baseline_order, settings.noise_shape[0 if is_approach else 1])
     else:
         branch.axis = shared[0]
     spikes = bridge_spikes(x, f, n, deflection.scale, step, scratch.seconds, &told)

@@ -126,6 +126,8 @@ cdef struct Settings:
     double window_high
     double deformation_region
     bint stiffness_of_window
+    bint noise_known            # the noise's components are those of the map, at each curve's own level
+    double[2][8] noise_shape    # of approach, retract: their variances per Allan variance of neighbours (noise.pxd)
 
 # How raw numbers of a channel lie in memory and turn into nm.
 cdef struct Raw:
@@ -153,7 +155,8 @@ cdef struct Axis:
     double* block_zeta          # mean ζ of each block
     double* rest_zeta           # Σζ and Σζ² over this block and all farther ones
     double* rest_zeta2
-    double* tolerance           # variance of a block's mean about the far line, per sample variance
+    double* tolerance           # variance of a block's mean about the far line, per variance of the noise (Branch.level_of_noise)
+    double* step_tolerance      # variance of its difference from the next block's about that line's slope, likewise
     double* sum_zeta            # Σζ and Σζ² over the samples from this block's first on, to the last of all
     double* sum_zeta2
     Py_ssize_t reached          # samples that way and way2 cover
@@ -168,6 +171,7 @@ cdef struct Branch:
     double offset               # baseline at ζ = 0, nm
     double tilt                 # baseline's slope
     double noise                # standard deviation about the baseline, nm
+    double allan                # half the mean square of the difference of neighbours, nm²
     double inflation            # variance of a long mean over that of white noise, as a first-order autoregression's
     bint correlated
     double[8] components        # variances of the noise's components where it is correlated, nm² (noise.pxd)

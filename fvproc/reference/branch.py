@@ -10,6 +10,7 @@ import numpy as np
 
 from fvproc._core.settings import Conversion, KernelSettings
 from fvproc.quantities import Flag
+from fvproc.reference.covariance import of_means
 from fvproc.volume import RawBranch
 
 SIGNIFICANT = 5.0
@@ -26,8 +27,10 @@ class Branch:
     tilt: float = 0.0
     centre: float = 0.0
     noise: float = 0.0
+    allan: float = 0.0
     inflation: float = 1.0
     correlated: bool = False
+    shape: np.ndarray | None = None
     components: np.ndarray = field(default_factory=lambda: np.zeros(8))
     width: int = 1
     far: int = 0
@@ -114,7 +117,9 @@ def block_width(n: int, far: int) -> int:
 def survey(
     branch: Branch, lender: Branch | None, settings: KernelSettings, quantum: float, steps: FindSteps | None = None
 ) -> None:
-    """Baseline, noise and edges; see `survey_branch` in `_core/curve.pxd`."""
+    """Baseline, noise and edges; see `survey_branch` in `_core/survey.pxd`."""
+    if settings.noise is not None:
+        branch.shape = np.array(settings.noise[0 if steps is None else 1])
     count = int(settings.baseline_fraction * branch.n)
     branch.width = block_width(branch.n, count)
     blocks = branch.n // branch.width
@@ -142,7 +147,7 @@ def survey(
         doubt = 0.0
         if branch.pulled and (lender is not None or not settings.maximum_likelihood):
             variance = line_variance(branch, places, order)[min(branch.end // branch.width, blocks - 1)]
-            doubt = 4.0 * branch.noise * math.sqrt(branch.inflation * variance)
+            doubt = 4.0 * math.sqrt(variance)
         noise = branch.noise * math.sqrt(branch.inflation) * (1.0 + 24.0 / (branch.n - far * branch.width))
         steps(branch, noise, doubt, settings.maximum_likelihood and not settings.adhesion_minimum)
     branch.start = max(branch.start, min(branch.back, branch.n))
@@ -153,21 +158,50 @@ def survey(
 
 
 def first_quiet_block(branch: Branch, places: np.ndarray, rest: np.ndarray, order: int) -> int:
-    """First block from which on all lie on the far part's line within four of their standard errors."""
-    off = rest**2 > 16.0 * branch.noise**2 * branch.inflation * line_variance(branch, places, order)
+    """First block from which on all lie on the far part's line within four of their standard errors.
+
+    Under the slow noise of a map they lie within four of their neighbours', too.
+    """
+    off = rest**2 > 16.0 * line_variance(branch, places, order)
+    if branch.shape is not None:
+        off[:-1] |= np.diff(rest) ** 2 > 16.0 * step_variance(branch, places, order)
     bad = np.flatnonzero(off[: branch.far])
     return int(bad[-1]) + 1 if bad.size else 0
 
 
 def line_variance(branch: Branch, places: np.ndarray, order: int) -> np.ndarray:
-    """Variance of the means of blocks about the line through the far ones, in units of a sample's."""
-    far = places[branch.far :]
-    at = places - far.mean()
-    spread = float(np.sum((far - far.mean()) ** 2))
-    tolerance = np.full(len(places), (1.0 + 1.0 / len(far)) / branch.width)
+    """Variance of the means of blocks about the line through the far ones."""
+    of_line = _of_far_line(branch, places, order)
+    if branch.shape is None:
+        white = branch.noise**2 * branch.inflation / branch.width
+        return white * (1.0 + np.sum(of_line**2, axis=1))
+    covariance = branch.allan * of_means(branch.shape, len(places), branch.width)
+    own = np.einsum("bf,fg,bg->b", of_line, covariance[branch.far :, branch.far :], of_line)
+    both = np.einsum("bf,bf->b", of_line, covariance[:, branch.far :])
+    both[branch.far :] = 0.0
+    return np.asarray(np.diag(covariance) + own - 2.0 * both)
+
+
+def step_variance(branch: Branch, places: np.ndarray, order: int) -> np.ndarray:
+    """Variance of the differences of neighbouring blocks' means about the slope of the line through the far ones."""
+    assert branch.shape is not None
+    covariance = branch.allan * of_means(branch.shape, len(places), branch.width)
+    far = places[branch.far :] - places[branch.far :].mean()
+    spread = float(far @ far)
+    of_slope = 0.0
     if order > 0 and spread > 0:
-        tolerance = tolerance + at**2 / (spread * branch.width)
-    return tolerance
+        of_slope = float(far @ covariance[branch.far :, branch.far :] @ far) / spread**2
+    return 2.0 * (covariance[0, 0] - covariance[0, 1]) + np.diff(places) ** 2 * of_slope
+
+
+def _of_far_line(branch: Branch, places: np.ndarray, order: int) -> np.ndarray:
+    """Return how the line through the far blocks follows each of them at every block, (blocks, far blocks)."""
+    far = places[branch.far :]
+    away, spread = far - far.mean(), float(np.sum((far - far.mean()) ** 2))
+    of_line = np.full((len(places), len(far)), 1.0 / len(far))
+    if order > 0 and spread > 0:
+        of_line = of_line + (places - far.mean())[:, None] * away / spread
+    return of_line
 
 
 def measure_noise(branch: Branch, start: int, order: int, quantum: float) -> None:
@@ -180,6 +214,7 @@ def measure_noise(branch: Branch, start: int, order: int, quantum: float) -> Non
     variance = max(squares / (len(r) - 1 - order), quantum**2 / 12.0)
     rho = float(r[1:] @ r[:-1]) / squares if squares > 0 else 0.0
     branch.noise = math.sqrt(variance)
+    branch.allan = max((squares * (1.0 - 1.0 / len(r)) - float(r[1:] @ r[:-1])) / (len(r) - 1), quantum**2 / 12.0)
     branch.correlated = rho > 0 and rho * rho * len(r) > 9.0
     rho = min(rho, 0.98)
     branch.inflation = (1 + rho) / (1 - rho) if branch.correlated else 1.0

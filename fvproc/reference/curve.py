@@ -25,7 +25,7 @@ from fvproc.reference.branch import (
 )
 from fvproc.reference.contact import Contact
 from fvproc.reference.fit import Fit, fit_contact, fit_window
-from fvproc.reference.noise import set_components
+from fvproc.reference.noise import set_components, take_components
 from fvproc.volume import RawTile
 
 _NM = 1e-9
@@ -83,7 +83,7 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings, thickness: flo
     survey(retract, approach if s.baseline_of_approach else None, s, quantum, find_steps)
     noise, top = retract.noise, max(approach.peak, retract.peak)
     values["baseline_noise"], values["peak_force"] = k * noise * _NM, k * top * _NM
-    if approach.correlated or retract.correlated:
+    if approach.correlated or retract.correlated or s.noise is not None:
         flags |= Flag.NOISE_CORRELATED
     flags |= judge_contact(approach) | judge_contact(retract)
     if flags & (Flag.NO_CONTACT | Flag.CONTACT_NOT_LEFT):
@@ -114,7 +114,10 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings, thickness: flo
     if flags & (Flag.SATURATED | Flag.NO_THICKNESS):
         return _sealed(values, flags)
 
-    if flags & Flag.NOISE_CORRELATED:
+    if s.noise is not None:
+        take_components(approach, s.noise[0])
+        take_components(retract, s.noise[1])
+    elif flags & Flag.NOISE_CORRELATED:
         set_components(approach, retract, s.baseline_order, quantum**2 / 12.0)
     fitted = approach if s.fit_approach else retract
     adhesion = 0.0

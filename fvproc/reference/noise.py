@@ -5,22 +5,20 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from scipy.linalg import toeplitz
 
 from fvproc.reference.branch import Branch, line
+from fvproc.reference.covariance import CORRELATIONS, of_samples
 
-# of neighbours: noise that is white, and noise with so many samples of memory; see `_core/noise.pxd`
-CORRELATIONS = np.array([0.0, *np.exp(-1.0 / np.array([1.1, 2.5, 6.0, 18.0, 70.0, 350.0, 2000.0]))])
 FEWEST_BLOCKS = 8
 SWEEPS = 30
 MOST_DEGREES = 30.0
 
 
-def allan_variances(residuals: np.ndarray) -> np.ndarray:
+def allan_variances(residuals: np.ndarray, fewest: int = FEWEST_BLOCKS) -> np.ndarray:
     """Half the mean square of the difference of neighbouring means of 1, 2, 4 … samples, blocks half overlapping."""
     values = [0.5 * float(np.mean(np.diff(residuals) ** 2))]
     halves, width = residuals, 2
-    while len(residuals) // width >= FEWEST_BLOCKS:
+    while len(residuals) // width >= fewest:
         blocks = halves[:-1] + halves[1:]
         values.append(0.5 * float(np.mean((blocks[2:] - blocks[:-2]) ** 2)) / width**2)
         halves = halves[: len(halves) // 2 * 2].reshape(-1, 2).sum(1)
@@ -70,6 +68,12 @@ def fit_components(measured: np.ndarray, samples: float, length: float = 0.0) ->
     return variances
 
 
+def take_components(branch: Branch, shape: tuple[float, ...]) -> None:
+    """Set the components of the noise of a branch: those of the map, at the level that its own neighbours tell."""
+    branch.correlated = True
+    branch.components = np.array(shape) * branch.allan
+
+
 def set_components(one: Branch, other: Branch, order: int, least: float) -> None:
     """Set the components of the noise of both branches of a curve; see `set_components` of the kernel."""
     branches = one, other
@@ -114,8 +118,7 @@ def correlated_variances(
         By how much the parameters follow one sample.
     """
     sizes = weight.astype(int)
-    lag = np.arange(branch.n - begin)[:, None]
-    covariance = toeplitz((branch.components * CORRELATIONS**lag).sum(1))
+    covariance = of_samples(branch.components, branch.n - begin)
     used = np.zeros((len(influence), branch.n - begin))
     used[:, : sizes.sum()] = np.repeat(influence, sizes, axis=1)
     used[:, branch.free - begin :] += free_influence

@@ -20,7 +20,7 @@ from materials import MATERIALS
 from truth import driven, tile
 
 import fvproc as fv
-from fvproc import _core, engine, noise, sampling, simulate, writers
+from fvproc import _core, engine, noise, simulate, writers
 from fvproc.maps import ParameterMaps
 from fvproc.recipe import Recipe
 from fvproc.volume import ForceVolume, Grid, RawTile, Tile
@@ -46,8 +46,7 @@ def simulated(kind: str, samples: int = 512, *, shared_z: bool = True) -> tuple[
 def completed(raw: RawTile, volume: ForceVolume, **sections: Any) -> Recipe:
     """Return a recipe that knows the noise of the curves."""
     recipe = Recipe.from_dict(sections).completed(volume)
-    some = sampling.taken(raw, np.arange(noise.CURVES))
-    return replace(recipe, noise=noise.measured_on(some, volume, recipe))
+    return replace(recipe, noise=noise.measured_on(raw, volume, recipe))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -76,8 +75,7 @@ def test_kernel_under_slow_noise(benchmark: Any, correlation: str, shared_z: boo
 @pytest.mark.parametrize("kind", ["white", "1/f"])
 def test_noise_of_a_map(benchmark: Any, kind: str) -> None:
     raw, volume = simulated(kind)
-    some, recipe = sampling.taken(raw, np.arange(noise.CURVES)), Recipe().completed(volume)
-    found = benchmark(noise.measured_on, some, volume, recipe)
+    found = benchmark(noise.measured_on, raw, volume, Recipe().completed(volume))
     assert any(found.retract[1:]) == (kind == "1/f")
 
 

@@ -29,7 +29,7 @@ from bounds import KINDS, Bound, bounds, noise
 from materials import MATERIALS, Material, described, table_of_materials
 
 from fvproc import noise as noise_of_map
-from fvproc import sampling, simulate
+from fvproc import simulate
 from fvproc._core import fit_tile, kernel_settings
 from fvproc.quantities import QUANTITIES, Flag
 from fvproc.recipe import Recipe
@@ -182,9 +182,7 @@ def row_of(drive: Drive, made: np.ndarray, kind: str, sigma: float, limit: Bound
     material, tilt, shared_z = drive.material, 1e-3 * (number % 2), number // 2 % 2 == 0
     raw, volume = tile(drive, made, sigma, tilt, shared_z)
     recipe = Recipe.from_dict({"fit": {"method": method}}).completed(volume)
-    places, each = noise_of_map.PLACES, noise_of_map.CURVES // noise_of_map.PLACES
-    some = sampling.taken(raw, sampling.spread(len(made), places, each))
-    recipe = replace(recipe, noise=noise_of_map.measured_on(some, volume, recipe))
+    recipe = replace(recipe, noise=noise_of_map.measured_on(raw, volume, recipe))
     records = fit_tile(raw, kernel_settings(volume, recipe))
     valued, lower = np.isfinite(records["modulus"]), records["modulus_lower"]
     low, middle, high, stated, contact = (math.nan,) * 5

@@ -58,9 +58,12 @@ def measured(volume: ForceVolume, recipe: Recipe) -> Noise:
 
 
 def measured_on(raw: RawTile, volume: ForceVolume, recipe: Recipe) -> Noise:
-    """Return the recipe's noise with its components, measured on the curves of a tile; as `measured`."""
-    if not _wanted(recipe.noise) or len(raw.approach.deflection) < FEWEST:
+    """Return the recipe's noise with its components, measured on some curves of a tile; as `measured`."""
+    curves = len(raw.approach.deflection)
+    if not _wanted(recipe.noise) or curves < FEWEST:
         return recipe.noise
+    if curves > CURVES:
+        raw = sampling.taken(raw, sampling.spread(curves, PLACES, CURVES // PLACES))
     settings = _core.kernel_settings(volume, recipe)
     settings = replace(settings, law=replace(settings.law, film=False))  # curves count on a film of any thickness
     found: tuple[tuple[float, ...], tuple[float, ...]] | None = None

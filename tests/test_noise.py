@@ -107,9 +107,7 @@ def test_errors_are_true_under_correlated_noise(name, colour, samples):
     """Each curve on its own told its slow noise badly: of 1/f noise 88 to 93 % lay within two errors."""
     case = CASES[name]
     measured = measure(case, curves=3000, samples=samples, **COLOURS[colour])
-    some = sampling.taken(measured.raw, sampling.spread(3000, noise.PLACES, noise.CURVES // noise.PLACES))
-    found = noise.measured_on(some, measured.volume, measured.recipe)
-    records = _core.fit_tile(measured.raw, known(measured, found))
+    records = _core.fit_tile(measured.raw, known(measured))
     assert np.all(records["flags"] & CORRELATED)
     pull = np.abs(records["modulus"] - case.modulus) / records["modulus_std"]
     # some four standard errors of 3000 curves; the map's noise is known to a few per cent

@@ -4,6 +4,7 @@ from fvproc._core.sums cimport extremes, first_at_least, first_at_most
 from fvproc._core.types cimport Branch
 
 cdef enum:
+    STEP_DOUBT = 4      # standard deviation of the place of a step, in steps of the ramp, per (noise/height)²
     # multiples of the noise
     SIGNIFICANT = 5
     FREE = 3            # a sample below may be free
@@ -11,6 +12,9 @@ cdef enum:
     # samples
     DOUBTFUL = 3        # at most that may be in contact or free, where the end of contact counts as known
     BLUNT = 4           # from three quarters to one quarter of the depth
+    PLAIN = 9           # multiples of the noise: a pull-off so deep shows its end by single samples
+    DENSE = 64          # in contact, for a mean of some of them to be a small part of it
+    PART = 16           # of those in contact that such a mean is taken over
 
 
 cdef inline void find_edges(Branch* branch) noexcept nogil:
@@ -34,6 +38,7 @@ cdef inline void find_edges(Branch* branch) noexcept nogil:
     branch.ends = False
     branch.several = False
     branch.jump_width = 0.0
+    branch.faint = 0.0
     branch.lowest = 0.0
     branch.lowest_at = branch.zero
     if branch.zero >= n:
@@ -68,6 +73,68 @@ cdef inline void find_edges(Branch* branch) noexcept nogil:
             # nothing pulls off before the force is zero
             branch.holds = z[i - 1] - (d[i - 1] / slope if d[i - 1] > 0.0 else 0.0)
             return
+
+
+cdef inline Py_ssize_t faint_width(const Branch* branch) noexcept nogil:
+    """Samples of the means in which find_faint_jump looks for a pull-off, a power of two; 0 where it has no business."""
+    cdef Py_ssize_t width = 4
+    if branch.zero < DENSE or branch.zero >= branch.axis.n:
+        return 0
+    # slow noise hides no jump: what counts is how neighbours differ
+    if branch.ends and not (branch.pulled and branch.lowest * branch.lowest < PLAIN * PLAIN * branch.allan):
+        return 0
+    while 2 * width * PART <= branch.zero:
+        width *= 2
+    return width
+
+
+cdef inline void find_faint_jump(Branch* branch, Py_ssize_t width, double variance) noexcept nogil:
+    """Find a pull-off that single samples show badly or not, where they lie densely: by means of `width` of them.
+
+    Where the lowest mean near the zero crossing stands out of the noise (`variance`: that of such a mean), contact ends
+    where the force steps from that mean to zero: where Σ(d − half the mean) from within the window is least (Page,
+    Biometrika 41 (1954) 100). The step is off by some σ²/depth² samples, and the place of the pull-off with it.
+    """
+    cdef const float* d = branch.d
+    cdef const double* z = branch.axis.z
+    cdef Py_ssize_t stop = branch.zero + branch.zero // 2 + 2 * width, i, first = branch.zero, end
+    cdef double total = 0.0, least, level, sum = 0.0, spacing
+    if stop > branch.axis.n - width:
+        stop = branch.axis.n - width
+    if stop <= branch.zero:
+        return
+    for i in range(branch.zero, branch.zero + width):
+        total += d[i]
+    least = total
+    for i in range(branch.zero, stop):
+        total += d[i + width] - d[i]
+        if total < least:
+            least = total
+            first = i + 1
+    level = least / width
+    if not level * level > SIGNIFICANT * SIGNIFICANT * variance or level >= 0.0:
+        return
+    first += width // 2
+    stop = first + width + width // 2
+    if stop > branch.axis.n - 1:
+        stop = branch.axis.n - 1
+    end = first
+    least = 0.0
+    for i in range(first, stop):
+        sum += d[i] - 0.5 * level
+        if sum < least:
+            least = sum
+            end = i + 1
+    spacing = z[end - 1] - z[end]
+    branch.pulled = True
+    branch.ends = True
+    branch.end = end
+    branch.off = end
+    branch.back = end
+    branch.holds = z[end - 1]
+    branch.lowest_at = end - 1
+    branch.lowest = level
+    branch.faint = STEP_DOUBT * spacing * (variance * width) / (level * level)
 
 
 cdef inline void find_steps(Branch* branch, double noise, double doubt, bint move) noexcept nogil:

@@ -10,7 +10,7 @@
 from fvproc._core.axis cimport sums_of_zeta
 from fvproc._core.lanes cimport LANES
 from fvproc._core.problem cimport Problem, Solution
-from fvproc._core.types cimport Axis, Branch
+from fvproc._core.types cimport Axis, Branch, Settings
 
 cdef enum:
     COMPONENTS = 8
@@ -222,6 +222,26 @@ cdef inline void take_components(Branch* branch, const double* shape) noexcept n
     branch.correlated = True
     for j in range(COMPONENTS):
         branch.components[j] = shape[j] * branch.allan
+
+
+cdef inline double variance_of_mean(
+    const Branch* branch, Py_ssize_t count, const Settings* settings, const double* shape
+) noexcept nogil:
+    """Of so many neighbouring samples of a branch, nm²; white where the map's noise is not known to be other."""
+    cdef double[8] rho
+    cdef double[8] power
+    cdef double[8] across
+    cdef double[8] variance
+    cdef double total = 0.0
+    cdef int j
+    if not settings.noise_known:
+        return branch.noise * branch.noise / count
+    correlations(rho)
+    powers(rho, count, power)
+    sum_of_neighbours(rho, power, <double>count, across, variance)
+    for j in range(COMPONENTS):
+        total += shape[j] * variance[j]
+    return branch.allan * total / (<double>count * count)
 
 
 cdef inline void set_tolerance(Axis* axis, int order, const double* shape) noexcept nogil:

@@ -89,6 +89,8 @@ cdef inline void set_anchor(const Branch* branch, bint retract, Problem* problem
         problem.of_end[lane] = 1.0
         # the nearer the jump is to the noise, the less sure is which sample was the last
         weight = 2.0 * branch.noise * branch.noise / -branch.lowest if branch.pulled else 0.4 * branch.noise
+        if branch.faint > 0.0:
+            weight = branch.faint
         weight = branch.noise / (0.3 * spacing + weight + branch.jump_width)
     else:
         weight = branch.noise / (spacing + branch.noise - branch.lowest)

@@ -3,8 +3,9 @@
 from libc.math cimport fabs, sqrt
 
 from fvproc._core.baseline cimport first_quiet_block, line_of_blocks, measure_noise, noise_level, take_line
-from fvproc._core.edges cimport SIGNIFICANT, find_edges, find_steps, smoothed_minimum
+from fvproc._core.edges cimport SIGNIFICANT, faint_width, find_edges, find_faint_jump, find_steps, smoothed_minimum
 from fvproc._core.energy cimport adhesion_work, lost_work
+from fvproc._core.noise cimport variance_of_mean
 from fvproc._core.points cimport samples_of_fit
 from fvproc._core.sums cimport WIDEST_BLOCK, block_means, block_means_of_shorts, first_at_most, subtract_line
 from fvproc._core.types cimport (
@@ -62,6 +63,13 @@ cdef inline void survey_branch(
     branch.start = start * branch.axis.width
     find_edges(branch)
     if retract:
+        # a curve that tells its own slow noise tells it too badly for this
+        if settings.maximum_likelihood and settings.adhesive and not settings.adhesion_minimum and (
+            settings.noise_known or not branch.correlated
+        ):
+            first = faint_width(branch)
+            if first > 0:
+                find_faint_jump(branch, first, variance_of_mean(branch, first, settings, settings.noise_shape[1]))
         doubt = 0.0
         if branch.pulled and (other != NULL or not settings.maximum_likelihood):
             # the far part's line, carried on to here

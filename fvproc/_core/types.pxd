@@ -189,6 +189,7 @@ cdef struct Branch:
     Py_ssize_t back             # the force has come back to the baseline: off, but where it takes several samples
     bint several                # it came back in more than one step
     double jump_width           # nm, of a pull-off that takes several samples; 0 of a jump
+    double faint                # nm, by which the place of a pull-off that was found by means of samples is uncertain; else 0
     Py_ssize_t free             # samples [free, n) are free of contact; their sums: 1, ζ, ζ², d, ζd, d²
     double[6] free_sums
 

@@ -49,6 +49,7 @@ class Branch:
     back: int = 0
     several: bool = False
     jump_width: float = 0.0
+    faint: float = 0.0
 
     @property
     def n(self) -> int:
@@ -144,6 +145,9 @@ def survey(
     branch.start = start * branch.width
     find_edges(branch)
     if steps is not None:
+        free = settings.maximum_likelihood and settings.adhesive and not settings.adhesion_minimum
+        if free and (branch.shape is not None or not branch.correlated):
+            find_faint_jump(branch)
         doubt = 0.0
         if branch.pulled and (lender is not None or not settings.maximum_likelihood):
             variance = line_variance(branch, places, order)[min(branch.end // branch.width, blocks - 1)]
@@ -237,6 +241,7 @@ def find_edges(branch: Branch) -> None:
     below = np.flatnonzero(d[branch.peak_at :] <= 0.0)
     branch.zero = branch.peak_at + int(below[0]) if below.size else n
     branch.end, branch.back, branch.pulled, branch.ends = branch.zero, branch.zero, False, False
+    branch.faint = 0.0
     branch.lowest, branch.lowest_at = 0.0, branch.zero
     if branch.zero == n:
         return
@@ -261,6 +266,34 @@ def find_edges(branch: Branch) -> None:
             branch.ends, branch.end, branch.off, branch.back = True, i, off, off
             branch.holds = float(z[i - 1] - max(d[i - 1], 0.0) / slope)
             return
+
+
+def find_faint_jump(branch: Branch) -> None:
+    """Pull-off that single samples show badly or not, where they lie densely; see `find_faint_jump` of the kernel."""
+    if not 64 <= branch.zero < branch.n:
+        return
+    if branch.ends and not (branch.pulled and branch.lowest**2 < 81.0 * branch.allan):
+        return
+    width = 4 * 2 ** int(math.log2(branch.zero // 64))
+    if branch.shape is None:
+        variance = branch.noise**2 / width
+    else:
+        variance = branch.allan * float(of_means(branch.shape, 1, width)[0, 0])
+    stop = min(branch.zero + branch.zero // 2 + 2 * width, branch.n - width)
+    if stop <= branch.zero:
+        return
+    means = np.convolve(branch.d[branch.zero : stop + width], np.full(width, 1.0 / width), "valid")
+    level = float(means.min())
+    if not level < -SIGNIFICANT * math.sqrt(variance):
+        return
+    first = branch.zero + int(means.argmin()) + width // 2
+    last = min(first + width + width // 2, branch.n - 1)
+    rest = np.concatenate([[0.0], np.cumsum(branch.d[first:last] - 0.5 * level)])
+    end = first + int(rest.argmin())
+    branch.pulled = branch.ends = True
+    branch.end = branch.off = branch.back = end
+    branch.holds, branch.lowest_at, branch.lowest = float(branch.z[end - 1]), end - 1, level
+    branch.faint = 4.0 * float(branch.z[end - 1] - branch.z[end]) * variance * width / level**2
 
 
 def smoothed_minimum(branch: Branch) -> float:

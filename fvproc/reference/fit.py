@@ -65,6 +65,7 @@ def _anchor(branch: Branch, retract: bool) -> tuple[float, tuple[float, float], 
     spacing, expected = branch.holds - off, 0.5 * (branch.holds + off) - branch.centre
     if retract:
         doubt = 2.0 * branch.noise**2 / -branch.lowest if branch.pulled else 0.4 * branch.noise
+        doubt = branch.faint or doubt
         return expected, (1.0, 1.0), branch.noise / (0.3 * spacing + doubt + branch.jump_width)
     return expected, (1.0, 0.0), branch.noise / (spacing + branch.noise - branch.lowest)
 

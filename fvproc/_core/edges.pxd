@@ -3,6 +3,13 @@
 from fvproc._core.sums cimport extremes, first_at_least, first_at_most
 from fvproc._core.types cimport Branch
 
+cdef extern from *:
+    """
+    /* part of the lowest sample's depth that means of some may be long */
+    #define FVPROC_ATTRACTION 0.4
+    """
+    const double ATTRACTION "FVPROC_ATTRACTION"
+
 cdef enum:
     STEP_DOUBT = 4      # standard deviation of the place of a step, in steps of the ramp, per (noise/height)²
     # multiples of the noise
@@ -76,7 +83,11 @@ cdef inline void find_edges(Branch* branch) noexcept nogil:
 
 
 cdef inline Py_ssize_t faint_width(const Branch* branch) noexcept nogil:
-    """Samples of the means in which find_faint_jump looks for a pull-off, a power of two; 0 where it has no business."""
+    """Samples of the means in which find_faint_jump looks for a pull-off, a power of two; 0 where it has no business.
+
+    They cover a small part of the contact, and of the attraction, which in a stiff contact is as long as it is deep.
+    """
+    cdef const double* z = branch.axis.z + branch.zero
     cdef Py_ssize_t width = 4
     if branch.zero < DENSE or branch.zero >= branch.axis.n:
         return 0
@@ -85,7 +96,11 @@ cdef inline Py_ssize_t faint_width(const Branch* branch) noexcept nogil:
         return 0
     while 2 * width * PART <= branch.zero:
         width *= 2
-    return width
+    while width >= 4 and (
+        branch.zero + width >= branch.axis.n or z[0] - z[width] > -ATTRACTION * branch.lowest
+    ):
+        width //= 2
+    return width if width >= 4 else 0
 
 
 cdef inline void find_faint_jump(Branch* branch, Py_ssize_t width, double variance) noexcept nogil:

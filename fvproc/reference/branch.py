@@ -275,6 +275,11 @@ def find_faint_jump(branch: Branch) -> None:
     if branch.ends and not (branch.pulled and branch.lowest**2 < 81.0 * branch.allan):
         return
     width = 4 * 2 ** int(math.log2(branch.zero // 64))
+    at = branch.z[branch.zero :]
+    while width >= 4 and (width >= len(at) or at[0] - at[width] > -0.4 * branch.lowest):
+        width //= 2
+    if width < 4:
+        return
     if branch.shape is None:
         variance = branch.noise**2 / width
     else:

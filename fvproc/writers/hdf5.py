@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import zlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import product
 from os import PathLike
 from pathlib import Path
@@ -81,13 +82,24 @@ def _workers() -> int:
     return min(8, cores())
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A dataset that is there but for its values, and what stands in its chunks beyond the map."""
+
+    dataset: h5py.Dataset
+    values: np.ndarray
+    fill: Any = 0
+
+
 def _write_maps(entry: h5py.Group, maps: ParameterMaps, pool: ThreadPoolExecutor) -> None:
     others = [name for name in QUANTITIES if name != SIGNAL]
     group = _group(entry, "maps", "NXdata", signal=SIGNAL, auxiliary_signals=others)
     axes = _write_axes(group, maps)
     systematic = origin.plain(maps.provenance.get("systematic", {})).get("quantities", {})
+    made = []
     for quantity in QUANTITIES.values():
-        dataset = _write_map(group, quantity.name, maps[quantity.name], axes, pool, fill=np.float32(np.nan))
+        dataset = _new_map(group, quantity.name, maps[quantity.name], axes, fill=np.float32(np.nan))
+        made.append(_Made(dataset, maps[quantity.name], np.float32(np.nan)))
         dataset.attrs.update(units=quantity.unit, long_name=quantity.label, comment=quantity.meaning)
         dataset.attrs["ancillary_variables"] = _ancillary(quantity)
         error = systematic.get(quantity.name)
@@ -96,7 +108,8 @@ def _write_maps(entry: h5py.Group, maps: ParameterMaps, pool: ThreadPoolExecutor
             dataset.attrs["systematic_rel_std"] = float(error["rel_std"])
             dataset.attrs["systematic_parts"] = origin.to_json(error["parts"])
             dataset.attrs["systematic_unknown"] = " ".join(error["unknown"])
-    flags = _write_map(group, "flags", maps.flags, axes, pool)
+    flags = _new_map(group, "flags", maps.flags, axes)
+    _write_chunks([*made, _Made(flags, maps.flags)], pool)
     flags.attrs.update(
         long_name="Flags",
         standard_name="status_flag",
@@ -124,15 +137,14 @@ def _write_axes(group: h5py.Group, maps: ParameterMaps) -> tuple[h5py.Dataset, h
     return axes[0], axes[1]
 
 
-def _write_map(
+def _new_map(
     group: h5py.Group,
     name: str,
     values: np.ndarray,
     axes: tuple[h5py.Dataset, h5py.Dataset],
-    pool: ThreadPoolExecutor,
     fill: Any = None,
 ) -> h5py.Dataset:
-    """Write one map, compressed in chunks, over its axes; equal maps give equal bytes, so no times are kept."""
+    """Return a dataset for a map, compressed in chunks, over its axes; without times, so that equal maps are equal."""
     dataset = group.create_dataset(
         name,
         shape=values.shape,
@@ -142,7 +154,6 @@ def _write_map(
         track_times=False,
         **_COMPRESSION,
     )
-    _write_chunks(dataset, values, fill, pool)
     if fill is not None:
         dataset.attrs["_FillValue"] = fill
     for dimension, axis in zip(dataset.dims, axes, strict=True):
@@ -150,21 +161,28 @@ def _write_map(
     return dataset
 
 
-def _write_chunks(dataset: h5py.Dataset, values: np.ndarray, fill: Any, pool: ThreadPoolExecutor) -> None:
-    """Write all chunks, packed by several threads: by HDF5, one thread packs them all, a third of a run's time.
+def _write_chunks(maps: Sequence[_Made], pool: ThreadPoolExecutor) -> None:
+    """Write maps of one grid, packed by several threads: by HDF5, one thread packs them all, a third of a run's time.
 
-    Few chunks are under way at a time, since the records may lie in a file larger than memory.
+    Place by place, all maps of it together: they are members of the same records, which then come from memory once.
+    Few places are under way at a time, since the records may lie in a file larger than memory.
     """
-    chunk = dataset.chunks
-    places = product(*(range(0, length, step) for length, step in zip(values.shape, chunk, strict=True)))
-    waiting: deque[tuple[tuple[int, ...], Future[bytes]]] = deque()
-    for place in places:
-        waiting.append((place, pool.submit(_packed, values, place, chunk, fill)))
-        if len(waiting) > 2 * _workers():
-            at, packed = waiting.popleft()
-            dataset.id.write_direct_chunk(at, packed.result())
-    for at, packed in waiting:
-        dataset.id.write_direct_chunk(at, packed.result())
+    chunk, shape = maps[0].dataset.chunks, maps[0].values.shape
+
+    def packed(place: tuple[int, ...]) -> list[bytes]:
+        return [_packed(each.values, place, chunk, each.fill) for each in maps]
+
+    def write(place: tuple[int, ...], chunks: Future[list[bytes]]) -> None:
+        for each, content in zip(maps, chunks.result(), strict=True):
+            each.dataset.id.write_direct_chunk(place, content)
+
+    waiting: deque[tuple[tuple[int, ...], Future[list[bytes]]]] = deque()
+    for place in product(*(range(0, length, step) for length, step in zip(shape, chunk, strict=True))):
+        waiting.append((place, pool.submit(packed, place)))
+        if len(waiting) > _workers() + 1:
+            write(*waiting.popleft())
+    for place, chunks in waiting:
+        write(place, chunks)
 
 
 def _packed(values: np.ndarray, place: tuple[int, ...], chunk: tuple[int, int], fill: Any) -> bytes:
@@ -172,7 +190,7 @@ def _packed(values: np.ndarray, place: tuple[int, ...], chunk: tuple[int, int], 
     y, x = place
     block = np.ascontiguousarray(values[y : y + chunk[0], x : x + chunk[1]])
     if block.shape != chunk:
-        whole = np.full(chunk, 0 if fill is None else fill, values.dtype)
+        whole = np.full(chunk, fill, values.dtype)
         whole[: block.shape[0], : block.shape[1]] = block
         block = whole
     planes = np.ascontiguousarray(block.view(np.uint8).reshape(-1, values.dtype.itemsize).T)
@@ -257,7 +275,8 @@ def _write_vendor(entry: h5py.Group, maps: ParameterMaps, pool: ThreadPoolExecut
         group.attrs["auxiliary_signals"] = others
     axes = _write_axes(group, maps)
     for key, vendor in maps.vendor_maps.items():
-        dataset = _write_map(group, names[key], vendor.values, axes, pool)
+        dataset = _new_map(group, names[key], vendor.values, axes)
+        _write_chunks([_Made(dataset, vendor.values)], pool)
         texts = {"units": vendor.unit, "long_name": vendor.label or vendor.name, "vendor_key": key}
         texts |= {"vendor_name": vendor.name, "vendor_label": vendor.label}
         dataset.attrs.update({name: _clean(text) for name, text in texts.items()})

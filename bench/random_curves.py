@@ -35,6 +35,7 @@ from fvproc.volume import Channel, RawBranch, RawTile
 CHUNK = 4000
 KINDS = ("walks", "steps", "noise", "simulated", "simulated", "simulated")
 DTYPES = ("int16", "int16", "int32", "float32")
+_SLOW = (0.05, 1.3, 0.0, 0.76, 0.76, 0.84, 0.98, 1.6)  # noise of a map, as 1/f noise has it
 # the default more often than the others
 RECIPES: tuple[dict[str, dict[str, Any]], ...] = (
     {},
@@ -45,6 +46,7 @@ RECIPES: tuple[dict[str, dict[str, Any]], ...] = (
     {"fit": {"model": "hertz", "branch": "approach"}},
     {"fit": {"adhesion": "minimum"}, "baseline": {"source": "approach", "order": 0}},
     {"fit": {"model": "sneddon_cone"}, "tip": {"half_angle": 0.35}},
+    {"noise": {"approach": _SLOW, "retract": _SLOW}},
 )
 NEVER = Flag.NOT_COMPUTED | Flag.READ_ERROR | Flag.WORKER_LOST  # of tiles that were not fitted
 DEFINED = int(sum(Flag) & ~NEVER)

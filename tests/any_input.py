@@ -20,6 +20,14 @@ from fvproc.volume import Branch, Calibration, Channel, ForceVolume, Grid, Setti
 KERNEL_BITS = sum(Flag) & ~(Flag.NOT_COMPUTED | Flag.READ_ERROR | Flag.WORKER_LOST)
 
 
+# of a map: as 1/f noise has it, nothing but drift, and what no map has
+KNOWN_NOISE = (
+    (0.05, 1.3, 0.0, 0.76, 0.76, 0.84, 0.98, 1.6),
+    (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1e3),
+    (1e-300, 0.0, 0.0, 1e300, 0.0, 0.0, 0.0, 0.0),
+)
+
+
 @cache
 def choices() -> dict[tuple[str, str], tuple[Any, ...]]:
     """Every setting of a recipe that is a choice; a new one, or a new model, is covered without a word here."""
@@ -30,6 +38,7 @@ def choices() -> dict[tuple[str, str], tuple[Any, ...]]:
     }
     found["film", "thickness"] = (None, 9e-9)
     found["baseline", "order"] = (0, 1)
+    found["noise", "known"] = (None, *KNOWN_NOISE)
     return found
 
 
@@ -38,6 +47,9 @@ def chosen(options: tuple[Any, ...]) -> dict[str, dict[str, Any]]:
     recipe: dict[str, dict[str, Any]] = {}
     for (section, name), value in zip(choices(), options, strict=True):
         recipe.setdefault(section, {})[name] = value
+    known = recipe["noise"].pop("known")
+    if known is not None:
+        recipe["noise"] |= {"approach": known, "retract": known}
     return recipe
 
 

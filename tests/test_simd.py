@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from any_input import DTYPES, SHAPES, assert_values_or_flags, deflection, many_recipes, settings_for
+from any_input import DTYPES, KNOWN_NOISE, SHAPES, assert_values_or_flags, deflection, many_recipes, settings_for
 from simulated import CASES, measure
 
 from fvproc import _core
@@ -48,6 +48,7 @@ def test_simulated_curves_give_the_same_bytes(name):
         {"contact": {"method": "ratio_of_variances"}},
         {"contact": {"method": "ratio_of_variances", "position": "detected"}},
         {"fit": {"branch": "approach"}},
+        {"noise": {"approach": KNOWN_NOISE[0], "retract": KNOWN_NOISE[0]}},
     ):
         for sigma, samples in ((2e-11, 512), (1e-10, 131)):
             measured = measure(CASES[name], curves=61, samples=samples, sigma=sigma, **recipe)

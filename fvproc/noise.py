@@ -48,7 +48,7 @@ def measured(volume: ForceVolume, recipe: Recipe) -> Noise:
         As it was where it is known already, where the recipe leaves it to each curve, and where fewer than `FEWEST`
         curves can be read and have a contact.
     """
-    if not _wanted(recipe.noise):
+    if not _wanted(recipe.noise) or volume.grid.curves < FEWEST:
         return recipe.noise
     tiles = []
     for run in sampling.runs(sampling.spread(volume.grid.curves, PLACES, CURVES // PLACES)):

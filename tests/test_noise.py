@@ -246,6 +246,9 @@ def test_curves_that_cannot_be_read_are_left_out(slow_file, tmp_path, monkeypatc
 
     monkeypatch.setattr(sampling, "read", read)
     assert noise.measured(volume, recipe) == Noise() and calls
+    calls.clear()
+    few = replace(volume, grid=replace(volume.grid, ny=1, nx=noise.FEWEST - 1))
+    assert noise.measured(few, recipe) == Noise() and not calls  # too few to tell: not read for nothing
     monkeypatch.setattr(sampling, "read", honest)
     assert noise.measured(volume, recipe) != Noise()
 

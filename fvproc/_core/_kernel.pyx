@@ -14,13 +14,14 @@ from libc.stdlib cimport free, malloc
 
 from fvproc._core.axis cimport make_axis, reach
 from fvproc._core.background cimport make_waves
+from fvproc._core.covariance cimport set_tolerance
 from fvproc._core.curve cimport Peaks, conclude_curve, finish_curve, fitted_branch, pose_curve, seal
 from fvproc._core.fit cimport minimise
 from fvproc._core.influence cimport set_influence
 from fvproc._core.lanes cimport LANES
 from fvproc._core.model cimport travel_at
 from fvproc._core.points cimport fill_up
-from fvproc._core.noise cimport LEVELS, branch_allan, correlations, set_tolerance
+from fvproc._core.noise cimport LEVELS, branch_allan, correlations
 from fvproc._core.problem cimport Problem, Solution
 from fvproc._core.rows cimport convert_z, fetch_row, is_whole
 from fvproc._core.tile cimport Scratch, Tile, lay_out, shared_size, survey, taken

@@ -1,4 +1,4 @@
-# How B, z0 and a of eight fits follow each sample: what the errors under correlated noise are made of (noise.pxd).
+# How B, z0 and a of eight fits follow each sample: what the errors under correlated noise are made of (covariance.pxd).
 
 from fvproc._core.fit cimport DRAWN_OUT, INSIDE, PLAIN, State, Sums, assess, row_at
 from fvproc._core.lanes cimport LANES, lanes, less, load, mask, splat, store

@@ -3,8 +3,8 @@
 from libc.math cimport fabs, sqrt
 
 from fvproc._core.axis cimport reach
+from fvproc._core.covariance cimport correlated_variances
 from fvproc._core.lanes cimport LANES
-from fvproc._core.noise cimport correlated_variances
 from fvproc._core.problem cimport FEWEST, MOST_POINTS, Problem, Solution
 from fvproc._core.types cimport FIT_FAILED, JKR, TOO_FEW_POINTS, Branch, ContactFit
 

@@ -3,9 +3,9 @@
 from libc.math cimport fabs, sqrt
 
 from fvproc._core.baseline cimport first_quiet_block, line_of_blocks, measure_noise, noise_level, take_line
+from fvproc._core.covariance cimport variance_of_mean
 from fvproc._core.edges cimport SIGNIFICANT, faint_width, find_edges, find_faint_jump, find_steps, smoothed_minimum
 from fvproc._core.energy cimport adhesion_work, lost_work
-from fvproc._core.noise cimport variance_of_mean
 from fvproc._core.points cimport samples_of_fit
 from fvproc._core.sums cimport WIDEST_BLOCK, block_means, block_means_of_shorts, first_at_most, subtract_line
 from fvproc._core.types cimport (

@@ -4,8 +4,8 @@ from libc.string cimport memset
 
 from fvproc._core.axis cimport BLOCKS, axis_size, make_axis
 from fvproc._core.background cimport make_waves, remove_background
+from fvproc._core.covariance cimport set_tolerance
 from fvproc._core.lanes cimport LANES
-from fvproc._core.noise cimport set_tolerance
 from fvproc._core.rows cimport is_saturated, load_branch, reference_of
 from fvproc._core.spikes cimport NO_SPIKES, SPIKES_TOO_MANY, Shorts, bridge_spikes
 from fvproc._core.sums cimport PADDING

@@ -131,8 +131,9 @@ cdef inline void fit_components(
     A line through `length` of them (0: none) was taken off. It takes from the slow components what goes into its slope,
     and from an Allan variance half the square of what that rises by over a width. An Allan variance scatters by
     √(2/degrees) of itself. Twice: first that of the measurement, then of the model. One component after the other is set
-    to its best, which keeps all positive; from the slowest, so that what two explain alike goes to the slower, which gives the larger errors. More than MOST_DEGREES would let the shortest widths,
-    which matter least for the errors, rule the fit.
+    to its best, which keeps all positive; from the slowest, so that what two explain alike goes to the slower, which
+    gives the larger errors. More than MOST_DEGREES would let the shortest widths, which matter least for the errors,
+    rule the fit.
     """
     cdef double[24][8] made         # Allan variance per variance of the component
     cdef double[24] weight

@@ -70,9 +70,10 @@ def measured_on(raw: RawTile, volume: ForceVolume, recipe: Recipe) -> Noise:
     # slow noise that is not known of looks like contact, and ends the baseline early: what is left of it is too little
     for _ in range(_PASSES):
         variances, samples = _core.allan_variances(raw, settings)
-        approach, retract = (
-            _components(raw, which, variances[:, which], samples[:, which], settings) for which in range(2)
-        )
+        with np.errstate(all="ignore"):  # a scale that no instrument has: what is not finite is no noise
+            approach, retract = (
+                _components(raw, which, variances[:, which], samples[:, which], settings) for which in range(2)
+            )
         if approach is None or retract is None:
             break
         found = approach, retract
@@ -94,7 +95,7 @@ def _components(
     `variances` and `samples` are those of `_core.allan_variances`. Curves with about as many free samples as most are
     taken together. To four digits: the same on any machine, whatever the order of its sums.
     """
-    chosen = _alike(samples) & (variances[:, 0] > 0.0)
+    chosen = _alike(samples) & (variances[:, 0] > 0.0) & np.isfinite(variances).all(1)
     if np.count_nonzero(chosen) < FEWEST:
         return None
     # a curve apart from all others tells of itself only; of noise, one width in 5000 is so far from the median

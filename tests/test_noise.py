@@ -97,6 +97,17 @@ def test_curves_without_contact_tell_nothing():
     assert noise.measured_on(measured.raw, measured.volume, measured.recipe) == Noise()
 
 
+@pytest.mark.parametrize("scale", [1e-290, 1e280])
+def test_a_scale_that_no_instrument_has_tells_nothing(scale):
+    measured = measure(CASES["45 MPa"], curves=64, correlation=0.6)
+    branches = [
+        replace(branch, deflection=replace(branch.deflection, scale=scale))
+        for branch in (measured.volume.approach, measured.volume.retract)
+    ]
+    volume = replace(measured.volume, approach=branches[0], retract=branches[1])
+    assert noise.measured_on(measured.raw, volume, measured.recipe) in (Noise(), Noise("map", WHITE, WHITE))
+
+
 # ---- what is made of it
 
 

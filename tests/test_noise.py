@@ -208,6 +208,17 @@ def test_a_map_keeps_what_was_measured_and_makes_the_same_bytes_again(slow_file,
     assert fv.explain(volume, None, int(y), int(x)).record.tobytes() == maps.records[y, x].tobytes()
 
 
+def test_one_curve_after_another_asks_for_the_noise_once(slow_file, monkeypatch):
+    volume, other = fv.open(slow_file), fv.open(slow_file)
+    honest, calls = noise.measured_on, []
+    monkeypatch.setattr(noise, "measured_on", lambda *of: calls.append(of) or honest(*of))
+    first = [fv.explain(volume, None, 1, x).record.tobytes() for x in range(4)]
+    assert len(calls) == 1
+    fv.explain(volume, Recipe.from_dict({"baseline": {"order": 0}}), 1, 1)
+    assert [fv.explain(other, None, 1, x).record.tobytes() for x in range(4)] == first
+    assert len(calls) == 3
+
+
 def test_a_recipe_out_of_an_output_measures_the_noise_of_its_new_file(slow_file, sei_file, tmp_path):
     first, again = tmp_path / "first.h5", tmp_path / "again.h5"
     other = tmp_path / "other.h5"
@@ -255,12 +266,14 @@ def test_curves_that_cannot_be_read_are_left_out(slow_file, tmp_path, monkeypatc
         calls.append(len(numbers))
         raise OSError("gone")
 
+    monkeypatch.setattr(noise, "_last", [])
     monkeypatch.setattr(sampling, "read", read)
     assert noise.measured(volume, recipe) == Noise() and calls
     calls.clear()
     few = replace(volume, grid=replace(volume.grid, ny=1, nx=noise.FEWEST - 1))
     assert noise.measured(few, recipe) == Noise() and not calls  # too few to tell: not read for nothing
     monkeypatch.setattr(sampling, "read", honest)
+    noise._last.clear()
     assert noise.measured(volume, recipe) != Noise()
 
 

@@ -96,9 +96,10 @@ class MapJob:
             event("tile_failed", level=logging.WARNING, file=self.volume.path, **_told(outcome))
             self.maps.place(tile, not_computed(len(tile), outcome.flag))
             return
-        self.maps.place(tile, outcome)
-        if self._journal is not None:
-            self._journal.add(tile)
+        if self._journal is None:
+            self.maps.place(tile, outcome)
+        else:
+            self._journal.place(tile, outcome)  # the records of the maps are its own
 
     def finish(self) -> None:
         """Sign the maps and write the outputs; what was kept meanwhile is removed when all are in place."""

@@ -1,9 +1,8 @@
-"""What is done and durable: the partial file of a run, the journal beside it, and the way back from both.
+"""What is done and durable: the journal of a run beside its partial file, and the way back from both.
 
-While a run goes on, `X.h5.partial` holds its records: an HDF5 file with one contiguous dataset, made and allocated
-before work starts and never touched by the HDF5 library again, so that no metadata can be torn; records are written
-at their place in it. `X.h5.partial.journal` tells which of them count: a line for each tile {start, stop, crc32},
-written and synchronised after the records are. Killed at any moment, the two hold whole tiles only.
+While a run goes on, `X.h5.partial` (`fvproc.partial`) holds its records. `X.h5.partial.journal` tells which of them
+count: a line for each tile {start, stop, crc32}, written and synchronised after the records are. Killed at any moment,
+the two hold whole tiles only.
 
 Records of large maps live in the partial file alone, mapped into memory: the system keeps of them what it has room for.
 """
@@ -11,7 +10,6 @@ Records of large maps live in the partial file alone, mapped into memory: the sy
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import time
 import zlib
@@ -24,10 +22,10 @@ import numpy as np
 
 from fvproc import provenance
 from fvproc.errors import OutputError
-from fvproc.maps import not_computed
+from fvproc.maps import not_computed, put
+from fvproc.partial import PartialFile, allocate
 from fvproc.quantities import RECORD
 from fvproc.recipe import Recipe
-from fvproc.storage import new_hdf5
 from fvproc.volume import ForceVolume, Tile
 
 FORMAT_VERSION = 1
@@ -35,7 +33,6 @@ FORMAT_VERSION = 1
 COMMIT_SECONDS = 0.5
 # records of more bytes than this are not held in memory
 MAPPED_BYTES = 1 << 28
-_BLOCK = 1 << 16  # records
 
 
 def identity(volume: ForceVolume, recipe: Recipe, kernel_version: str) -> dict[str, Any]:
@@ -119,12 +116,10 @@ class Journal:
         self.done: list[Tile] = []
         self._key, self._curves = provenance.plain(key), curves
         # a file that is mapped cannot be removed on Windows
-        self._mapping: np.memmap[Any, Any] | None = None
-        mapped = curves * RECORD.itemsize > MAPPED_BYTES and os.name != "nt"
-        self.records = np.empty(0, RECORD) if mapped else not_computed(curves)
+        self._mapped = curves * RECORD.itemsize > MAPPED_BYTES and os.name != "nt"
+        self.records = np.empty(0, RECORD) if self._mapped else not_computed(curves)
         self._pending: list[Tile] = []
-        self._file: IO[bytes] | None = None
-        self._offset = 0
+        self._file: PartialFile | None = None
         self._committed = time.monotonic()
         self.partial.parent.mkdir(parents=True, exist_ok=True)
         self._lines = _locked(self.path, Path(output))
@@ -133,7 +128,7 @@ class Journal:
                 self._begin_anew()
             else:
                 self._find()
-            if mapped:
+            if self._mapped:
                 self._map()
         except BaseException:
             self.close()
@@ -150,18 +145,17 @@ class Journal:
             return
         head = self._head(first)
         try:
-            self._file = self.partial.open("r+b", buffering=0)
+            self._file = PartialFile(self.partial, head["offset"])
         except OSError as error:
             raise self._told(error) from error
-        self._offset = head["offset"]
         whole = np.zeros(self._curves, bool)
         for start, stop, crc in _noted(lines):
             # tiles may overlap: one that was damaged has been computed again, perhaps as part of another
             if 0 <= start < stop <= len(whole) and not whole[start:stop].all():
-                content = self._read(start, stop)
+                content = self._file.read(start, stop)
                 if len(content) == (stop - start) * RECORD.itemsize and zlib.crc32(content) == crc:
                     if self.records.size:
-                        self.records[start:stop] = np.frombuffer(content, RECORD)
+                        put(self.records[start:stop], np.frombuffer(content, RECORD))
                     whole[start:stop] = True
         edges = np.flatnonzero(np.diff(whole, prepend=False, append=False))
         self.done = [Tile(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
@@ -209,20 +203,10 @@ class Journal:
             reached = tile.stop
         return gaps
 
-    def _read(self, start: int, stop: int) -> bytes:
-        assert self._file is not None
-        self._file.seek(self._offset + start * RECORD.itemsize)
-        wanted = (stop - start) * RECORD.itemsize
-        parts: list[bytes] = []
-        while wanted > 0 and (part := self._file.read(wanted)):
-            parts.append(part)
-            wanted -= len(part)
-        return b"".join(parts)
-
     # ---- what this run adds
 
-    def add(self, tile: Tile) -> None:
-        """Take note that the records of a tile are in the array.
+    def place(self, tile: Tile, records: np.ndarray) -> None:
+        """Put the records (len(tile),) of a tile in their place.
 
         They are durable after the next `commit`, which comes by itself.
 
@@ -231,6 +215,13 @@ class Journal:
         OutputError
             If the disk is full or refuses; what was durable before still is.
         """
+        try:
+            if self._mapped and self._file is not None:
+                self._file.write(tile.start, records)  # `records` shows it
+            else:
+                put(self.records[tile.start : tile.stop], records)
+        except OSError as error:
+            raise self._told(error) from error
         self._pending.append(tile)
         if time.monotonic() - self._committed >= COMMIT_SECONDS:
             self.commit()
@@ -247,16 +238,14 @@ class Journal:
             assert self._file is not None
             lines = []
             for tile in tiles:
-                content = self.records[tile.start : tile.stop].view(np.uint8).data
-                if self._mapping is None:
-                    self._file.seek(self._offset + tile.start * RECORD.itemsize)
-                    _write_all(self._file, content)
-                lines.append({"start": tile.start, "stop": tile.stop, "crc32": zlib.crc32(content)})
-            if self._mapping is not None:
-                self._mapping.flush()
-            os.fsync(self._file.fileno())
+                content = self.records[tile.start : tile.stop]
+                if not self._mapped:
+                    self._file.write(tile.start, content)
+                crc = zlib.crc32(content.view(np.uint8).data)
+                lines.append({"start": tile.start, "stop": tile.stop, "crc32": crc})
+            self._file.synchronise()
             self._write_lines(lines)
-            self._forget_pages()
+            self._file.forget_pages()
         except OSError as error:
             raise self._told(error) from error
         self.done = sorted([*self.done, *tiles])
@@ -266,38 +255,28 @@ class Journal:
     def _begin(self) -> None:
         """Make the partial file at its full size, then the journal's first line."""
         try:
-            self._offset = _allocate(self.partial, self._curves)
+            offset = allocate(self.partial, self._curves)
         except OSError:
             with suppress(OSError):
                 self.partial.unlink()  # what does not fit shall not fill the disk
             raise
-        self._file = self.partial.open("r+b", buffering=0)
-        head = {"version": FORMAT_VERSION, "key": self._key, "offset": self._offset}
+        self._file = PartialFile(self.partial, offset)
+        head = {"version": FORMAT_VERSION, "key": self._key, "offset": offset}
         self._write_lines([{"head": head, "crc32": zlib.crc32(provenance.to_json(head).encode())}])
 
     def _map(self) -> None:
         """Let the records be those in the partial file; what no tile of the journal covers will be computed again."""
         fresh = self._file is None
         try:
-            if fresh:
+            if self._file is None:
                 self._begin()
-            self._mapping = np.memmap(self.partial, RECORD, "r+", self._offset, (self._curves,))
+            assert self._file is not None
+            self.records = self._file.mapped(self._curves)
+            for tile in [] if fresh else self.left():  # a run that died may have left any part of a tile here
+                self._file.blank(tile.start, tile.stop)
+            self._file.forget_pages()
         except OSError as error:
             raise self._told(error) from error
-        self.records = np.asarray(self._mapping)
-        for tile in [] if fresh else self.left():  # a run that died may have left any part of a tile here
-            for start in range(tile.start, tile.stop, _BLOCK):
-                stop = min(start + _BLOCK, tile.stop)
-                self.records[start:stop] = not_computed(stop - start)
-        self._forget_pages()
-
-    def _forget_pages(self) -> None:
-        """Let go of pages that are safe in the file: else they count as this process's until memory gets scarce."""
-        # the array has no public name for what it maps
-        pages = getattr(self._mapping, "_mmap", None)
-        if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
-            with suppress(OSError):
-                pages.madvise(mmap.MADV_DONTNEED)
 
     def _write_lines(self, entries: Sequence[Mapping[str, Any]]) -> None:
         self._lines.write(b"".join(provenance.to_json(entry).encode() + b"\n" for entry in entries))
@@ -338,36 +317,6 @@ class Journal:
             f"{self.partial}: cannot be written: {error.strerror or error}; the run keeps {need:.1f} MB there and needs"
             " about as much again for its outputs. What was durable before is kept: make room and run the same again"
         )
-
-
-def _allocate(path: Path, curves: int) -> int:
-    """Make the partial file with every record as not computed; return where the records begin in it, bytes."""
-    import h5py
-
-    with new_hdf5(path) as file:
-        file.attrs["format"] = "fvproc-partial"
-        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        plist.set_layout(h5py.h5d.CONTIGUOUS)
-        plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-        plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        plist.set_obj_track_times(False)
-        space = h5py.h5s.create_simple((curves,))
-        dataset = h5py.h5d.create(file.id, b"records", h5py.h5t.py_create(RECORD, logical=True), space, plist)
-        offset = int(dataset.get_offset())
-    # written and not left as a hole: a disk that is too full says so now, and who looks in sees what is not done
-    blank = not_computed(min(curves, _BLOCK)).tobytes()
-    with path.open("r+b", buffering=0) as file:
-        file.seek(offset)
-        for start in range(0, curves, _BLOCK):
-            _write_all(file, memoryview(blank)[: min(_BLOCK, curves - start) * RECORD.itemsize])
-        os.fsync(file.fileno())
-    return offset
-
-
-def _write_all(file: IO[bytes], content: memoryview) -> None:
-    """Write all of it: an unbuffered file may take less than it was given."""
-    while content:
-        content = content[file.write(content) :]
 
 
 def _joined(tiles: Sequence[Tile]) -> list[Tile]:

@@ -25,7 +25,7 @@ FLOORS = [
     {"recipe_sections", "recipe_files"},
     {"recipe"},
     {"_core", "reference", "maps"},
-    {"readers", "provenance", "regions", "curve_numbers"},
+    {"readers", "provenance", "regions", "curve_numbers", "partial"},
     {"statistics"},
     {"simulate", "engine", "writers", "journal"},
     {"bound", "sampling"},

@@ -15,6 +15,7 @@ import numpy as np
 
 from fvproc import engine
 from fvproc.errors import FvprocError
+from fvproc.maps import joined
 from fvproc.quantities import Flag
 from fvproc.schedule import preflight, vigil
 from fvproc.schedule.work import TILE_BYTES, Errand, Failure, Landed, Outcome, attempt, base_curves, split
@@ -359,7 +360,5 @@ def task(errand: Errand, start: int, stop: int, step: int, kernel_version: str) 
                 parts += run
             else:
                 whole = Tile(run[0][0].start, run[-1][0].stop)
-                parts.append(
-                    (whole, np.concatenate([outcome for _, outcome in run if isinstance(outcome, np.ndarray)]))
-                )
+                parts.append((whole, joined([outcome for _, outcome in run if isinstance(outcome, np.ndarray)])))
     return _Report(parts, time.perf_counter() - began, address, engine.KERNEL_VERSION)

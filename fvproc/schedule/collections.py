@@ -11,7 +11,7 @@ import numpy as np
 
 from fvproc import engine
 from fvproc.errors import FvprocError
-from fvproc.maps import not_computed
+from fvproc.maps import joined, not_computed
 from fvproc.quantities import RECORD
 from fvproc.recipe import Recipe
 from fvproc.schedule import preflight
@@ -96,7 +96,7 @@ class _Records:
         for tile in split(whole, base_curves(volume)):
             outcome = attempt(self.errand, tile)
             parts.append(not_computed(len(tile), outcome.flag) if isinstance(outcome, Failure) else outcome)
-        return np.concatenate(parts).reshape(shape)
+        return joined(parts).reshape(shape)
 
 
 @dataclass(frozen=True, slots=True)

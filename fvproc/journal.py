@@ -118,7 +118,7 @@ class Journal:
         # a file that is mapped cannot be removed on Windows
         self._mapped = curves * RECORD.itemsize > MAPPED_BYTES and os.name != "nt"
         self.records = np.empty(0, RECORD) if self._mapped else not_computed(curves)
-        self._pending: list[Tile] = []
+        self._pending: list[tuple[int, int, int]] = []  # start, stop, crc32
         self._file: PartialFile | None = None
         self._committed = time.monotonic()
         self.partial.parent.mkdir(parents=True, exist_ok=True)
@@ -215,14 +215,21 @@ class Journal:
         OutputError
             If the disk is full or refuses; what was durable before still is.
         """
+        octets = np.ascontiguousarray(records, RECORD).view(np.uint8).data
         try:
             if self._mapped and self._file is not None:
-                self._file.write(tile.start, records)  # `records` shows it
+                self._file.write(tile.start, octets)  # `records` shows it
             else:
                 put(self.records[tile.start : tile.stop], records)
         except OSError as error:
             raise self._told(error) from error
-        self._pending.append(tile)
+        # neighbours that come in order make one line; a checksum taken later would have to fetch mapped pages back
+        for number, (start, stop, crc) in enumerate(self._pending):
+            if stop == tile.start:
+                self._pending[number] = start, tile.stop, zlib.crc32(octets, crc)
+                break
+        else:
+            self._pending.append((tile.start, tile.stop, zlib.crc32(octets)))
         if time.monotonic() - self._committed >= COMMIT_SECONDS:
             self.commit()
 
@@ -230,25 +237,20 @@ class Journal:
         """Make every record so far durable, then say so in the journal: never the other way round."""
         if not self._pending:
             return
-        tiles = _joined(self._pending)
         try:
             if self._file is None:
                 # not before: a run of less than `COMMIT_SECONDS` leaves no trace
                 self._begin()
             assert self._file is not None
-            lines = []
-            for tile in tiles:
-                content = self.records[tile.start : tile.stop]
-                if not self._mapped:
-                    self._file.write(tile.start, content)
-                crc = zlib.crc32(content.view(np.uint8).data)
-                lines.append({"start": tile.start, "stop": tile.stop, "crc32": crc})
+            if not self._mapped:
+                for start, stop, _ in self._pending:
+                    self._file.write(start, self.records[start:stop].view(np.uint8).data)
             self._file.synchronise()
-            self._write_lines(lines)
+            self._write_lines([{"start": start, "stop": stop, "crc32": crc} for start, stop, crc in self._pending])
             self._file.forget_pages()
         except OSError as error:
             raise self._told(error) from error
-        self.done = sorted([*self.done, *tiles])
+        self.done = _joined([*self.done, *(Tile(start, stop) for start, stop, _ in self._pending)])
         self._pending = []
         self._committed = time.monotonic()
 
@@ -320,7 +322,7 @@ class Journal:
 
 
 def _joined(tiles: Sequence[Tile]) -> list[Tile]:
-    """Return tiles in order, neighbours as one: fewer lines, and fewer of them at the next resume."""
+    """Return tiles in order, neighbours as one."""
     joined: list[Tile] = []
     for tile in sorted(tiles):
         if joined and joined[-1].stop == tile.start:

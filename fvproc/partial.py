@@ -52,19 +52,19 @@ class PartialFile:
             wanted -= len(part)
         return b"".join(parts)
 
-    def write(self, start: int, records: np.ndarray) -> None:
-        """Write records (n,) from number `start` on.
+    def write(self, start: int, octets: memoryview) -> None:
+        """Write the bytes of records from number `start` on.
 
         Also where the file is mapped, which shows them at once: storing them there costs a page fault for each 4 kB
         that was synchronised before, several times what the copy takes.
         """
         self._file.seek(self._offset + start * RECORD.itemsize)
-        _write_all(self._file, np.ascontiguousarray(records, RECORD).view(np.uint8).data)
+        _write_all(self._file, octets)
 
     def blank(self, start: int, stop: int) -> None:
         """Make records [start, stop) not computed."""
         for first in range(start, stop, _BLOCK):
-            self.write(first, not_computed(min(_BLOCK, stop - first)))
+            self.write(first, not_computed(min(_BLOCK, stop - first)).view(np.uint8).data)
 
     def mapped(self, curves: int) -> np.ndarray:
         """Return all records (curves,), mapped: the system keeps of them in memory what it has room for."""

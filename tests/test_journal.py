@@ -207,7 +207,7 @@ class Full:
     def __getattr__(self, name):
         return getattr(self._file, name)
 
-    def write(self, start, records):
+    def write(self, start, octets):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

@@ -126,6 +126,7 @@ def local_processes(number: int) -> Iterator[Any]:
             # a laptop's memory is shared with everything else: a tile takes some megabytes, so no limit is needed
             memory_limit=0,
         ) as cluster,
-        Client(cluster, set_as_default=False) as client,
+        # records need not pass through the scheduler: on this machine the client reaches every worker
+        Client(cluster, set_as_default=False, direct_to_workers=True) as client,
     ):
         yield client

@@ -18,8 +18,13 @@ cdef inline void line_of_blocks(
     cdef double count = axis.blocks - start, z1 = axis.rest_zeta[start], z2 = axis.rest_zeta2[start], y, zy, determinant
     cdef lanes[8] sy            # eight partial sums
     cdef lanes[8] szy
+    cdef double per_count = 1.0 / count, per_determinant = 0.0
     cdef Py_ssize_t i = start
     cdef int k
+    # divided before the sums are there, for which all else has to wait
+    determinant = count * z2 - z1 * z1
+    if order > 0 and determinant > 1e-12 * count * z2:
+        per_determinant = 1.0 / determinant
     for k in range(8 // LANES):
         sy[k] = splat(0.0)
         szy[k] = splat(0.0)
@@ -30,11 +35,8 @@ cdef inline void line_of_blocks(
         i += 8
     y = sum_of_eight(sy)
     zy = sum_of_eight(szy)
-    determinant = count * z2 - z1 * z1
-    tilt[0] = 0.0
-    if order > 0 and determinant > 1e-12 * count * z2:
-        tilt[0] = (count * zy - z1 * y) / determinant
-    offset[0] = (y - tilt[0] * z1) / count
+    tilt[0] = (count * zy - z1 * y) * per_determinant if per_determinant > 0.0 else 0.0
+    offset[0] = (y - tilt[0] * z1) * per_count
 
 
 cdef inline Py_ssize_t first_quiet_block(
@@ -80,28 +82,31 @@ cdef inline void measure_noise(Branch* branch, Py_ssize_t start, int order, doub
     """
     cdef double[4] sums
     cdef double* free = branch.free_sums
-    cdef double determinant, tilt = 0.0, offset, squares, variance, rho
+    cdef double determinant, per_determinant = 0.0, tilt, offset, squares, variance, rho
     cdef Py_ssize_t count = branch.axis.n - start
-    noise_sums(branch.axis.zeta + start, branch.d + start, count, sums)
+    cdef double per_count = 1.0 / count, per_degree = 1.0 / (count - 1 - order)
     free[0] = <double>count
     sums_from(&branch.axis, start, &free[1], &free[2])
+    # what the samples say nothing of is divided before their sums are there, for which all else has to wait
+    determinant = free[0] * free[2] - free[1] * free[1]
+    if order > 0 and determinant > 1e-6 * free[0] * free[2]:
+        per_determinant = 1.0 / determinant
+    noise_sums(branch.axis.zeta + start, branch.d + start, count, sums)
     free[3] = sums[0]
     free[4] = sums[1]
     free[5] = sums[2]
     branch.free = start
-    determinant = free[0] * free[2] - free[1] * free[1]
-    if order > 0 and determinant > 1e-6 * free[0] * free[2]:
-        tilt = (free[0] * free[4] - free[1] * free[3]) / determinant
-    offset = (free[3] - tilt * free[1]) / free[0]
+    tilt = (free[0] * free[4] - free[1] * free[3]) * per_determinant if per_determinant > 0.0 else 0.0
+    offset = (free[3] - tilt * free[1]) * per_count
     squares = free[5] - offset * free[3] - tilt * free[4]
-    variance = squares / (count - 1 - order)
+    variance = squares * per_degree
     # what the line takes from the products is what it takes from the squares, up to the two ends
     rho = (sums[3] - offset * free[3] - tilt * free[4]) / squares if squares > 0.0 else 0.0
     if not variance > quantum * quantum / 12.0:
         variance = quantum * quantum / 12.0
     branch.noise = sqrt(variance)
     # the squares of differences: all but the two ends stand in two of them
-    branch.allan = (squares * (1.0 - 1.0 / count) - (sums[3] - offset * free[3] - tilt * free[4])) / (count - 1)
+    branch.allan = (squares * (1.0 - per_count) - (sums[3] - offset * free[3] - tilt * free[4])) / (count - 1)
     if not branch.allan > quantum * quantum / 12.0:
         branch.allan = quantum * quantum / 12.0
     branch.correlated = rho * rho * count > 9.0 and rho > 0.0

@@ -7,7 +7,7 @@ from fvproc._core.lanes cimport (
 )
 from fvproc._core.narrow cimport (
     NARROW, first_narrow_at_least, narrow, narrow_greatest, narrow_larger, narrow_least, narrow_load, narrow_minus,
-    narrow_smaller, narrow_splat, narrow_store, no_pairs, pairs, pairs_of, sum_of_pairs,
+    narrow_smaller, narrow_splat, no_pairs, pairs, pairs_of, sum_of_pairs,
 )
 from fvproc._core.sums cimport EACH, PARTS, extremes
 
@@ -48,35 +48,43 @@ cdef struct Shorts:
     int highest
     int steepest        # greatest |second difference| over two samples
     int total           # their sum
+    int sharpest        # greatest bend
 
-cdef inline narrow second_difference(const short* x) noexcept nogil:
-    """|x_(i−2) − 2·x_i + x_(i+2)| from x_i on; what would be more than 32767 is 32767."""
-    cdef narrow here = narrow_load(x), second
-    second = narrow_minus(narrow_minus(here, narrow_load(x - 2)), narrow_minus(narrow_load(x + 2), here))
-    return narrow_larger(second, narrow_minus(narrow_splat(0), second))
+cdef inline narrow magnitude(narrow x) noexcept nogil:
+    return narrow_larger(x, narrow_minus(narrow_splat(0), x))
 
 
-cdef inline bint look_at_shorts(const short* x, Py_ssize_t n, short* seconds, Shorts* told) noexcept nogil:
-    """Fill seconds[i], 2 <= i < n − 2, and what they tell; 64 <= n <= LONGEST. False where some lie beyond the limits of int16.
+cdef inline narrow second_difference(const short* x, narrow* bends) noexcept nogil:
+    """|x_(i−2) − 2·x_i + x_(i+2)| from x_i on, and the bends there; what would be beyond the limits of int16 is they."""
+    cdef narrow here = narrow_load(x), low = narrow_load(x - 2), high = narrow_load(x + 2), second, both
+    second = magnitude(narrow_minus(narrow_minus(here, low), narrow_minus(high, here)))
+    both = magnitude(narrow_minus(high, low))
+    bends[0] = narrow_minus(narrow_minus(second, both), both)
+    return second
+
+
+cdef inline bint look_at_shorts(const short* x, Py_ssize_t n, Shorts* told) noexcept nogil:
+    """Set what samples 2 to n − 2 tell; 64 <= n <= LONGEST. False where some lie beyond the limits of int16.
 
     Sums of integers are exact: their order is of no matter.
     """
-    cdef narrow least = narrow_load(x), most = least, here, second, steepest = narrow_splat(0)
+    cdef narrow least = narrow_load(x), most = least, here, second, bends, steepest = narrow_splat(0), sharpest = steepest
     cdef pairs total = no_pairs()
     cdef Py_ssize_t i = 2
     while i + NARROW <= n - 2:
         here = narrow_load(x + i)
         least = narrow_smaller(least, here)
         most = narrow_larger(most, here)
-        second = second_difference(x + i)
+        second = second_difference(x + i, &bends)
         steepest = narrow_larger(steepest, second)
+        sharpest = narrow_larger(sharpest, bends)
         total = total + pairs_of(second)
-        narrow_store(seconds + i, second)
         i += NARROW
     if i < n - 2:
-        second = second_difference(x + n - 2 - NARROW)
+        second = second_difference(x + n - 2 - NARROW, &bends)
         steepest = narrow_larger(steepest, second)
-        narrow_store(seconds + n - 2 - NARROW, second)
+        sharpest = narrow_larger(sharpest, bends)
+        # without those looked at before
         total = total + pairs_of(narrow_smaller(second, narrow_load(LAST + 32 - NARROW + (n - 2 - i))))
     here = narrow_load(x + n - NARROW)
     least = narrow_smaller(least, here)
@@ -84,6 +92,7 @@ cdef inline bint look_at_shorts(const short* x, Py_ssize_t n, short* seconds, Sh
     told.lowest = narrow_least(least)
     told.highest = narrow_greatest(most)
     told.steepest = narrow_greatest(steepest)
+    told.sharpest = narrow_greatest(sharpest)
     told.total = sum_of_pairs(total)
     # differences of what lies no farther apart are exact
     return told.highest - told.lowest <= 32767 and told.steepest < 32767
@@ -99,35 +108,21 @@ cdef inline double limit_of(double total, double ends, Py_ssize_t n, double step
 
 
 cdef inline Py_ssize_t next_bend_of_shorts(
-    const short* x, const short* seconds, Py_ssize_t i, Py_ssize_t stop, short limit
+    const short* x, Py_ssize_t i, Py_ssize_t stop, short limit
 ) noexcept nogil:
-    """The first sample from i on whose bend is at least the limit; stop where there is none.
-
-    No bend is more than its second difference, which few samples need be looked at for.
-    """
-    cdef narrow second, both, enough = narrow_splat(limit)
+    """The first sample from i on whose bend is at least the limit (> 0); stop where there is none."""
+    cdef narrow bends, enough = narrow_splat(limit)
     cdef Py_ssize_t at
     cdef int k
     while i < stop:
-        if i + 4 * NARROW <= stop and first_narrow_at_least(
-            narrow_larger(
-                narrow_larger(narrow_load(seconds + i), narrow_load(seconds + i + NARROW)),
-                narrow_larger(narrow_load(seconds + i + 2 * NARROW), narrow_load(seconds + i + 3 * NARROW)),
-            ), enough
-        ) == NARROW:
-            i += 4 * NARROW
-            continue
         at = i
-        second = narrow_load(seconds + i)
         if i + NARROW > stop:
-            # the last ones, without those looked at before
             at = stop - NARROW
-            second = narrow_smaller(narrow_load(seconds + at), narrow_load(LAST + 32 - NARROW + (stop - i)))
-        k = first_narrow_at_least(second, enough)
-        if k < NARROW:
-            both = narrow_minus(narrow_load(x + at + 2), narrow_load(x + at - 2))
-            both = narrow_larger(both, narrow_minus(narrow_splat(0), both))
-            k = first_narrow_at_least(narrow_minus(narrow_minus(second, both), both), enough)
+        second_difference(x + at, &bends)
+        if at < i:
+            # the last ones, without those looked at before
+            bends = narrow_smaller(bends, narrow_load(LAST + 32 - NARROW + (stop - i)))
+        k = first_narrow_at_least(bends, enough)
         i = at + k
         if k < NARROW:
             return i
@@ -218,30 +213,35 @@ cdef inline bint is_spike(
 
     Farther than the neighbours lie apart, and than the samples beyond these lie off the line: the tip of a V is none.
     """
-    cdef double before = f[first - 1], slope = (f[last + 1] - before) / (last + 2 - first), least = 1e300, off, way = 0.0
+    cdef double before = f[first - 1], apart = fabs(f[last + 1] - before), slope, off, way, beyond
+    cdef double enough = limit if limit > 2.0 * apart else 2.0 * apart, least
     cdef Py_ssize_t i
-    for i in range(first, last + 1):
-        off = f[i] - (before + slope * (i + 1 - first))
-        if i == first:
-            way = 1.0 if off > 0.0 else -1.0
-        least = off * way if off * way < least else least
+    # most are none because the first of them lies too near, which is seen without a division
+    if fabs(f[first] - before) + apart <= enough:
+        return False
+    slope = (f[last + 1] - before) / (last + 2 - first)
+    off = f[first] - (before + slope)
+    way = 1.0 if off > 0.0 else -1.0
+    least = off * way
+    for i in range(first + 1, last + 1):
+        off = (f[i] - (before + slope * (i + 1 - first))) * way
+        least = off if off < least else least
+    if not least > enough:
+        return False
     sign[0] = way
-    before = fabs(f[last + 1] - before)
     off = fabs(f[first - 1] - f[first - 2] - slope)
-    before = off if off > before else before
-    off = fabs(f[last + 2] - f[last + 1] - slope)
-    before = off if off > before else before
-    return least > limit and least > 2.0 * before
+    beyond = fabs(f[last + 2] - f[last + 1] - slope)
+    return least > 2.0 * off and least > 2.0 * beyond
 
 
 cdef inline int bridge_spikes(
-    const short* x, float* f, Py_ssize_t n, double unit, double step, short* seconds, Shorts* told
+    const short* x, float* f, Py_ssize_t n, double unit, double step, Shorts* told
 ) noexcept nogil:
     """Put the line between its neighbours in the place of every spike of up to three samples.
 
     x: the int16 behind f, NULL where there are none; f: samples in raw numbers, surface order; unit: nm per raw
     number, of which the sign matters. The two samples at either end are not looked at. Where more than one sample in
-    64 would go, all stay as they are. seconds: room for as many int16; told.lowest and highest are set where x is.
+    64 would go, all stay as they are. told.lowest and highest are set where x is.
     """
     cdef float greatest
     cdef int whole = 0
@@ -253,20 +253,20 @@ cdef inline int bridge_spikes(
     told.highest = 32767
     if n < 32:
         return NO_SPIKES
-    if x != NULL and 64 <= n <= LONGEST and look_at_shorts(x, n, seconds, told):
+    if x != NULL and 64 <= n <= LONGEST and look_at_shorts(x, n, told):
         limit = limit_of(<double>told.total, <double>f[0] - f[n - 1], n, step)
         whole = <int>ceil(limit) if limit < 32767.0 else 32768
-        if told.steepest < whole:
+        if told.sharpest < whole:
             return NO_SPIKES
     else:
-        seconds = NULL
+        x = NULL
         limit = spike_limit(f, n, step, &greatest)
         if not greatest >= <float>limit:
             return NO_SPIKES
     off = limit / 3.0
     while True:
-        if seconds != NULL:
-            i = next_bend_of_shorts(x, seconds, i, n - 2, <short>whole)
+        if x != NULL:
+            i = next_bend_of_shorts(x, i, n - 2, <short>whole)
         else:
             i = next_bend(f, i, n - 2, <float>limit)
         if i >= n - 2:

@@ -34,7 +34,6 @@ cdef struct Tile:
 cdef struct Scratch:
     Py_ssize_t longest
     short* own                      # [branch][sample]: int16 that do not stand in the tile as they are wanted
-    short* seconds
     float* f                        # [branch][sample]
     float* work
     double* means
@@ -64,7 +63,6 @@ cdef inline Py_ssize_t lay_out(Py_ssize_t longest, bint background, char* base, 
     cdef Py_ssize_t used = 0, room = (longest + 2 * PADDING - 1) // PADDING * PADDING, slots = 2 * LANES
     scratch.longest = room
     scratch.own = <short*>taken(base, &used, 2 * room * sizeof(short))
-    scratch.seconds = <short*>taken(base, &used, room * sizeof(short))
     scratch.f = <float*>taken(base, &used, 2 * room * sizeof(float))
     scratch.d = <float*>taken(base, &used, 2 * room * sizeof(float))
     scratch.work = <float*>taken(base, &used, room * sizeof(float))
@@ -115,7 +113,7 @@ cdef inline void load(
             set_tolerance(&branch.axis, settings.baseline_order, settings.noise_shape[0 if is_approach else 1])
     else:
         branch.axis = shared[0]
-    spikes = bridge_spikes(x, f, n, deflection.scale, step, scratch.seconds, &told)
+    spikes = bridge_spikes(x, f, n, deflection.scale, step, &told)
     if spikes != NO_SPIKES:
         flags[0] |= SPIKES
         if spikes == SPIKES_TOO_MANY:

@@ -9,19 +9,20 @@ Records of large maps live in the partial file alone, mapped into memory: the sy
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import zlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from fvproc import provenance
 from fvproc.errors import OutputError
+from fvproc.journal_file import JournalFile
 from fvproc.maps import not_computed, put
 from fvproc.partial import PartialFile, allocate
 from fvproc.quantities import RECORD
@@ -76,10 +77,9 @@ def sweep(output: str | os.PathLike[str]) -> None:
     lines = partial.with_name(partial.name + ".journal")
     if lines.exists():
         with suppress(OutputError, OSError):
-            file = _locked(lines, Path(output))
+            file = JournalFile(lines, Path(output))
             partial.unlink(missing_ok=True)
-            lines.unlink(missing_ok=True)
-            file.close()
+            file.close(remove=True)
 
 
 class Journal:
@@ -119,10 +119,14 @@ class Journal:
         self._mapped = curves * RECORD.itemsize > MAPPED_BYTES and os.name != "nt"
         self.records = np.empty(0, RECORD) if self._mapped else not_computed(curves)
         self._pending: list[tuple[int, int, int]] = []  # start, stop, crc32
+        self._underway: list[tuple[int, int, int]] = []  # those that a thread makes durable now
+        self._committing: Future[None] | None = None
+        self._committer = ThreadPoolExecutor(1, thread_name_prefix="fvproc-journal")
         self._file: PartialFile | None = None
         self._committed = time.monotonic()
+        self._closed = False
         self.partial.parent.mkdir(parents=True, exist_ok=True)
-        self._lines = _locked(self.path, Path(output))
+        self._lines = JournalFile(self.path, Path(output))
         try:
             if overwrite:
                 self._begin_anew()
@@ -138,9 +142,8 @@ class Journal:
 
     def _find(self) -> None:
         """Fill in the records of an earlier run that are whole."""
-        self._lines.seek(0)
-        first, *lines = self._lines.read().split(b"\n")
-        if not lines or not self.partial.exists():
+        first, tiles = self._lines.read()
+        if first is None or not self.partial.exists():
             self._begin_anew()  # killed before anything was durable
             return
         head = self._head(first)
@@ -149,7 +152,7 @@ class Journal:
         except OSError as error:
             raise self._told(error) from error
         whole = np.zeros(self._curves, bool)
-        for start, stop, crc in _noted(lines):
+        for start, stop, crc in tiles:
             # tiles may overlap: one that was damaged has been computed again, perhaps as part of another
             if 0 <= start < stop <= len(whole) and not whole[start:stop].all():
                 content = self._file.read(start, stop)
@@ -159,19 +162,15 @@ class Journal:
                     whole[start:stop] = True
         edges = np.flatnonzero(np.diff(whole, prepend=False, append=False))
         self.done = [Tile(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
-        if lines[-1]:
-            self._lines.write(b"\n")  # so that a torn line stays alone
-            self._lines.flush()
 
     def _begin_anew(self) -> None:
         """Forget what is there; a partial file without a journal is nobody's, and may take the room that is needed."""
-        self._lines.truncate(0)
+        self._lines.clear()
         with suppress(OSError):
             self.partial.unlink(missing_ok=True)
 
-    def _head(self, line: bytes) -> dict[str, Any]:
-        """Return the first line, if it is whole and of a run like this one."""
-        entry = _parsed(line)
+    def _head(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the first line says, if it is whole and of a run like this one."""
         head = entry.get("head")
         if not isinstance(head, dict) or zlib.crc32(provenance.to_json(head).encode()) != entry.get("crc32"):
             # without it nothing else can be trusted
@@ -230,29 +229,54 @@ class Journal:
                 break
         else:
             self._pending.append((tile.start, tile.stop, zlib.crc32(octets)))
-        if time.monotonic() - self._committed >= COMMIT_SECONDS:
-            self.commit()
+        if self._committing is not None and self._committing.done():
+            self._settle()
+        if self._committing is None and time.monotonic() - self._committed >= COMMIT_SECONDS:
+            self._start()
 
     def commit(self) -> None:
-        """Make every record so far durable, then say so in the journal: never the other way round."""
-        if not self._pending:
+        """Make every record so far durable, then say so in the journal: never the other way round.
+
+        Raises
+        ------
+        OutputError
+            If the disk is full or refuses; what was durable before still is.
+        """
+        self._settle()
+        if self._pending and not self._closed:
+            self._start()
+            self._settle()
+
+    def _start(self) -> None:
+        """Have what is pending made durable by a thread: a disk takes its time, and tiles land meanwhile."""
+        self._underway, self._pending = self._pending, []
+        self._committing = self._committer.submit(self._make_durable, self._underway)
+
+    def _settle(self) -> None:
+        """Wait for what that thread does, and count it."""
+        if self._committing is None:
             return
         try:
-            if self._file is None:
-                # not before: a run of less than `COMMIT_SECONDS` leaves no trace
-                self._begin()
-            assert self._file is not None
-            if not self._mapped:
-                for start, stop, _ in self._pending:
-                    self._file.write(start, self.records[start:stop].view(np.uint8).data)
-            self._file.synchronise()
-            self._write_lines([{"start": start, "stop": stop, "crc32": crc} for start, stop, crc in self._pending])
-            self._file.forget_pages()
+            self._committing.result()
         except OSError as error:
+            self._pending = self._underway + self._pending
+            self._underway, self._committing = [], None
             raise self._told(error) from error
-        self.done = _joined([*self.done, *(Tile(start, stop) for start, stop, _ in self._pending)])
-        self._pending = []
+        self.done = _joined([*self.done, *(Tile(start, stop) for start, stop, _ in self._underway)])
+        self._underway, self._committing = [], None
         self._committed = time.monotonic()
+
+    def _make_durable(self, tiles: Sequence[tuple[int, int, int]]) -> None:
+        if self._file is None:
+            # not before: a run of less than `COMMIT_SECONDS` leaves no trace
+            self._begin()
+        assert self._file is not None
+        if not self._mapped:
+            for start, stop, _ in tiles:
+                self._file.write(start, self.records[start:stop].view(np.uint8).data)
+        self._file.synchronise()
+        self._lines.write([{"start": start, "stop": stop, "crc32": crc} for start, stop, crc in tiles])
+        self._file.forget_pages()
 
     def _begin(self) -> None:
         """Make the partial file at its full size, then the journal's first line."""
@@ -264,7 +288,7 @@ class Journal:
             raise
         self._file = PartialFile(self.partial, offset)
         head = {"version": FORMAT_VERSION, "key": self._key, "offset": offset}
-        self._write_lines([{"head": head, "crc32": zlib.crc32(provenance.to_json(head).encode())}])
+        self._lines.write([{"head": head, "crc32": zlib.crc32(provenance.to_json(head).encode())}])
 
     def _map(self) -> None:
         """Let the records be those in the partial file; what no tile of the journal covers will be computed again."""
@@ -280,38 +304,27 @@ class Journal:
         except OSError as error:
             raise self._told(error) from error
 
-    def _write_lines(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        self._lines.write(b"".join(provenance.to_json(entry).encode() + b"\n" for entry in entries))
-        self._lines.flush()
-        os.fsync(self._lines.fileno())
-
     def kept(self) -> int:
         """Return how many curves are durable."""
         return sum(len(tile) for tile in self.done)
 
     def close(self) -> None:
-        """Let go of the files; another run may go on from them. A journal without a line is of no use to any."""
+        """Let go of the files; another run may go on from them."""
+        self._closed = True
+        self._committer.shutdown()
         if self._file is not None:
             self._file.close()
-        self._let_go(remove=not self._lines.closed and os.fstat(self._lines.fileno()).st_size == 0)
+        self._lines.close()
 
     def remove(self) -> None:
         """The output is complete: nothing of this is needed any more."""
+        self._closed = True
+        self._committer.shutdown()
         if self._file is not None:
             self._file.close()
             # the records first: a journal without them means a new beginning, they without it are nobody's
             self.partial.unlink(missing_ok=True)
-        self._let_go(remove=True)
-
-    def _let_go(self, remove: bool) -> None:
-        if os.name == "nt":
-            self._lines.close()  # an open file cannot be removed there
-        if remove:
-            with suppress(OSError):
-                self.path.unlink(missing_ok=True)
-        # only now: who gets the lock must not lose the file to us
-        with suppress(OSError):
-            self._lines.close()
+        self._lines.close(remove=True)
 
     def _told(self, error: OSError) -> OutputError:
         need = self._curves * RECORD.itemsize / 1e6
@@ -332,62 +345,8 @@ def _joined(tiles: Sequence[Tile]) -> list[Tile]:
     return joined
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
-    """Return a line of the journal; empty if it is torn or damaged."""
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return {}
-    return entry if isinstance(entry, dict) else {}
-
-
-def _noted(lines: Sequence[bytes]) -> set[tuple[int, int, int]]:
-    """Return (start, stop, crc32) of the whole lines; the tile of a torn or damaged one is computed again."""
-    noted = set()
-    for line in lines:
-        entry = _parsed(line)
-        values = tuple(entry.get(name) for name in ("start", "stop", "crc32"))
-        if all(type(value) is int for value in values):
-            noted.add(values)
-    return noted  # type: ignore[return-value]
-
-
 def _difference(then: Any, now: Any) -> str:
     if isinstance(then, dict) and isinstance(now, dict):
         names = [name for name in now if then.get(name) != now[name]]
         return ", ".join(f"{name}: {then.get(name)} then, {now[name]} now" for name in names)
     return f"{str(then)[:60]} then, {str(now)[:60]} now"
-
-
-def _locked(path: Path, output: Path) -> IO[bytes]:
-    """Open the journal and lock it for this process; the system unlocks it whatever way the process ends.
-
-    Raises
-    ------
-    OutputError
-        If another process holds it. A file system without locks is taken as it is.
-    """
-    while True:
-        file = path.open("a+b")
-        try:
-            if os.name == "nt":
-                import msvcrt
-
-                file.seek(1 << 30)  # far behind the lines, which stay readable
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-            else:
-                import fcntl
-
-                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            file.close()
-            raise OutputError(
-                f"{output}: another run is writing it now; let it end, or choose another output"
-            ) from None
-        except OSError:
-            return file
-        # the run before may have ended and removed it between our opening and our locking
-        with suppress(OSError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        file.close()

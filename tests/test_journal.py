@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import zlib
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from fvproc import journal
 from fvproc.errors import OutputError
 from fvproc.journal import Journal, partial_path
 from fvproc.maps import not_computed
+from fvproc.partial import PartialFile
 from fvproc.quantities import RECORD
 from fvproc.volume import Tile
 
@@ -91,7 +94,35 @@ def test_commits_come_by_themselves(tmp_path, truth, monkeypatch):
     monkeypatch.setattr(journal, "COMMIT_SECONDS", 0.0)
     kept, _ = begin(tmp_path)
     kept.place(Tile(0, 4), truth[:4])
-    assert kept.kept() == 4
+    deadline = time.monotonic() + 10
+    while b'"stop"' not in kept.path.read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    kept.close()
+    assert begin(tmp_path)[0].done == [Tile(0, 4)]
+
+
+def test_tiles_land_while_the_disk_takes_its_time(tmp_path, truth, monkeypatch):
+    """And what landed meanwhile is no part of that commit, but of the next."""
+    disk, began = threading.Event(), threading.Event()
+    honest = PartialFile.synchronise
+
+    def slow(file):
+        began.set()
+        assert disk.wait(30)
+        honest(file)
+
+    monkeypatch.setattr(journal, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(PartialFile, "synchronise", slow)
+    kept, _ = begin(tmp_path)
+    kept.place(Tile(0, 4), truth[:4])
+    assert began.wait(30)
+    kept.place(Tile(4, 9), truth[4:9])
+    assert b'"stop"' not in kept.path.read_bytes()
+    disk.set()
+    kept.commit()
+    assert kept.done == [Tile(0, 9)]
+    noted = [json.loads(line) for line in kept.path.read_bytes().splitlines()[1:]]
+    assert [(entry["start"], entry["stop"]) for entry in noted] == [(0, 4), (4, 9)]
     kept.close()
 
 

@@ -38,7 +38,7 @@ if os.environ.get("BENCH_ROWS"):
     def read(volume, tile):
         small = dataclasses.replace(volume, grid=dataclasses.replace(volume.grid, ny=int(os.environ["BENCH_SMALL"])))
         time.sleep(len(tile) * float(os.environ["BENCH_WAIT"]))
-        start = tile.start % (small.grid.curves - len(tile))
+        start = tile.start % (small.grid.curves - len(tile)) // volume.tile_alignment * volume.tile_alignment
         return honest_read(small, Tile(start, start + len(tile)))
     readers.open_volume, readers.read_tile = open_volume, read
 """
@@ -101,14 +101,19 @@ def main() -> None:
     parser.add_argument("--method", default="ml", choices=["ml", "qnm"])
     parser.add_argument("--wait", type=float, default=0.0, help="seconds that reading a curve takes: a slow share")
     parser.add_argument("--samples", type=int, default=512)
+    parser.add_argument("--gzip", action="store_true", help="a compressed curves file, as an archive holds it")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="fvproc-scaling-"))
     small, width = 40, 1000
     curves = folder / "map.h5"
     simulate.write_map(curves, ny=small, nx=width, samples=options.samples, modulus=916e6, adhesion=4e-9, seed=1)
+    if options.gzip:
+        plain = curves.rename(folder / "plain.h5")
+        fv.convert(plain, curves, compress=True)
     size = fv.open(curves).curve_bytes
     print(
         f"2 × {options.samples} int16 samples a curve ({size} bytes), {options.method}, {options.wait:g} s wait a curve"
+        + (", gzip" if options.gzip else "")
     )
     print(f"median of {options.rounds}, alternating\n")
     print("| curves | workers | tiles s | run s | curves/s | × 1 worker | client MB | of them records | worker MB |")

@@ -142,6 +142,17 @@ def test_qnm_agrees_with_ml_where_noise_is_small(fit, curves):
     np.testing.assert_allclose(records["adhesion"], 4e-9, rtol=0.03)
 
 
+@twins
+def test_a_short_far_part_draws_no_contact_into_the_baseline(fit, curves):
+    """A quarter of 64 samples of a sine covers a seventh of the ramp: its line, carried on, passes the contact."""
+    case = Case(30e9, 100.0, 40e-9, 300e-9, 10e-9, 60e-9)
+    measured = measure(case, curves=curves, samples=64, sigma=2e-10, tilt=0.0, seed=3)
+    records = fit(measured.raw, measured.settings)
+    # a fifth of the contacts reached into it, and had a tenth of the modulus
+    assert np.mean(np.abs(records["contact_point"] - measured.z0) > 2e-9) < 0.05
+    assert np.mean(records["modulus"] < 6e9) < 0.02
+
+
 def test_qnm_is_biased_by_noise_and_ml_is_not():
     """Why there are two estimators: noise on both axes flattens the line of the window."""
     errors = {}

@@ -26,7 +26,7 @@ FLOORS = [
     {"recipe"},
     {"_core", "reference", "maps"},
     {"readers", "provenance", "regions", "curve_numbers", "partial"},
-    {"statistics"},
+    {"statistics", "journal_file"},
     {"simulate", "engine", "writers", "journal"},
     {"bound", "sampling"},
     {"noise", "systematic", "density", "calibration_file"},

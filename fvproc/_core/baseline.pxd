@@ -8,6 +8,14 @@ from fvproc._core.sums cimport noise_sums, subtract_line
 from fvproc._core.types cimport Axis, Branch, Settings
 
 
+cdef extern from *:
+    """
+    /* part of the contact's height that the far part's line may be off by there, four standard errors */
+    #define FVPROC_SHAKY 0.3
+    """
+    const double SHAKY "FVPROC_SHAKY"
+
+
 cdef inline void line_of_blocks(
     const Axis* axis, const double* means, Py_ssize_t start, int order, double* offset, double* tilt
 ) noexcept nogil:
@@ -39,17 +47,56 @@ cdef inline void line_of_blocks(
     offset[0] = (y - tilt[0] * z1) * per_count
 
 
+cdef inline Py_ssize_t first_block_on_growing_line(
+    const Axis* axis, const double* means, int order, double variance
+) noexcept nogil:
+    """As first_quiet_block under white noise, each block held against the line through all those behind it.
+
+    Lines and their variances are multiplied by their determinant, so that nothing is divided.
+    """
+    cdef double limit = 16.0 * variance / axis.width, count, z1, z2, x, determinant, of_line, off
+    cdef double y = 0.0, zy = 0.0
+    cdef Py_ssize_t i
+    for i in range(axis.far, axis.blocks):
+        y += means[i]
+        zy += means[i] * axis.block_zeta[i]
+    i = axis.far
+    while i > 0:
+        count = axis.blocks - i
+        determinant = count
+        of_line = 1.0
+        off = means[i - 1] * count - y
+        if order > 0:
+            z1 = axis.rest_zeta[i]
+            z2 = axis.rest_zeta2[i]
+            x = axis.block_zeta[i - 1]
+            determinant = count * z2 - z1 * z1
+            of_line = z2 - 2.0 * x * z1 + count * x * x
+            off = means[i - 1] * determinant - (y * z2 - zy * z1) - x * (count * zy - z1 * y)
+        if off * off > limit * determinant * (determinant + of_line):
+            break
+        y += means[i - 1]
+        zy += means[i - 1] * axis.block_zeta[i - 1]
+        i -= 1
+    return i
+
+
 cdef inline Py_ssize_t first_quiet_block(
-    const Axis* axis, const double* means, double offset, double tilt, double variance, bint stepwise
+    const Axis* axis, const double* means, double offset, double tilt, int order, double variance, bint stepwise
 ) noexcept nogil:
     """First block of the non-contact part: from the far part toward the surface while blocks lie on its line.
 
     A block lies on it whose mean departs by no more than four of its standard errors, those of the line included; under
-    slow noise, which lets it depart far, by no more than four from its neighbour, too.
+    slow noise, which lets it depart far, by no more than four from its neighbour, too. The line of a short far part,
+    carried on to the contact, may be off by as much as the contact is high: where four of its standard errors there are
+    more than `SHAKY` of that height, the line grows with the blocks.
     """
     cdef double limit = 16.0 * variance, e
     cdef lanes off
     cdef Py_ssize_t i = axis.far
+    e = means[0] - offset - tilt * axis.block_zeta[0]
+    if not stepwise and limit * axis.tolerance[0] > SHAKY * SHAKY * e * e:
+        return first_block_on_growing_line(axis, means, order, variance)
     while i >= LANES:
         off = load(means + i - LANES) - offset - tilt * load(axis.block_zeta + i - LANES)
         if any_of(less(limit * load(axis.tolerance + i - LANES), off * off)):

@@ -56,7 +56,8 @@ cdef inline void survey_branch(
         tilt = other.tilt
     elif settings.maximum_likelihood:
         start = first_quiet_block(
-            &branch.axis, means, offset, tilt, noise_level(branch, settings), settings.noise_known
+            &branch.axis, means, offset, tilt, settings.baseline_order, noise_level(branch, settings),
+            settings.noise_known
         )
         line_of_blocks(&branch.axis, means, start, settings.baseline_order, &offset, &tilt)
     take_line(branch, f, unit, offset, tilt)

@@ -15,6 +15,7 @@ from fvproc.volume import RawBranch
 
 SIGNIFICANT = 5.0
 FEWEST_BASELINE = 8
+SHAKY = 0.3  # part of the contact's height that the far part's line may be off by there, four standard errors
 
 
 @dataclass
@@ -138,7 +139,11 @@ def survey(
     if lender is not None:
         offset, tilt = lender.offset + lender.tilt * (branch.centre - lender.centre), lender.tilt
     elif settings.maximum_likelihood:
-        start = first_quiet_block(branch, places, means - (offset + tilt * places), order)
+        rest = means - (offset + tilt * places)
+        if branch.shape is None and 16.0 * line_variance(branch, places, order)[0] > (SHAKY * rest[0]) ** 2:
+            start = first_block_on_growing_line(branch, places, means, order)
+        else:
+            start = first_quiet_block(branch, places, rest, order)
         offset, tilt = line(places[start:], means[start:], order)
     branch.offset, branch.tilt = offset, tilt
     branch.d = raw - (offset + tilt * branch.zeta)
@@ -159,6 +164,20 @@ def survey(
         first = max(branch.back + 1 if branch.ends else samples_of_fit(branch), branch.start)
         if first < branch.n - FEWEST_BASELINE:
             measure_noise(branch, first, order, quantum)
+
+
+def first_block_on_growing_line(branch: Branch, places: np.ndarray, means: np.ndarray, order: int) -> int:
+    """As `first_quiet_block`, each block held against the line through all those behind it."""
+    white = branch.noise**2 * branch.inflation / branch.width
+    for first in range(branch.far, 0, -1):
+        offset, tilt = line(places[first:], means[first:], order)
+        behind = places[first:] - places[first:].mean()
+        of_line = 1.0 / len(behind)
+        if order > 0:
+            of_line += float((places[first - 1] - places[first:].mean()) ** 2 / (behind @ behind))
+        if (means[first - 1] - offset - tilt * places[first - 1]) ** 2 > 16.0 * white * (1.0 + of_line):
+            return first
+    return 0
 
 
 def first_quiet_block(branch: Branch, places: np.ndarray, rest: np.ndarray, order: int) -> int:

@@ -142,6 +142,15 @@ def test_qnm_agrees_with_ml_where_noise_is_small(fit, curves):
     np.testing.assert_allclose(records["adhesion"], 4e-9, rtol=0.03)
 
 
+def test_a_pull_off_of_ten_times_the_noise_leaves_no_doubt_about_its_place():
+    """Of a hard contact it tells most, so that the error of the modulus is that of the place of the jump."""
+    measured = measure(CASES["70 GPa"], curves=2000, samples=4096, sigma=1e-11)
+    records = _core.fit_tile(measured.raw, measured.settings)
+    low, high = np.percentile(records["modulus"], [25, 75])
+    assert 0.95 < np.median(records["modulus_std"]) / ((high - low) / 1.349) < 1.08  # 1.13 with doubt
+    assert 0.66 < np.mean(np.abs(records["modulus"] - 70e9) < records["modulus_std"]) < 0.715  # 0.73
+
+
 @twins
 def test_a_short_far_part_draws_no_contact_into_the_baseline(fit, curves):
     """A quarter of 64 samples of a sine covers a seventh of the ramp: its line, carried on, passes the contact."""

@@ -12,6 +12,9 @@ cdef enum:
     CONTACT_RATIO = 5   # a point holds one sample for each so many between it and the end of contact
     FREE_RATIO = 2      # ... outside the contact
     RESERVED = 24       # points for those outside
+    # depth of a pull-off, multiples of the noise
+    UNSURE = 7          # up to which the sample where the force comes back half way may be any of several
+    CERTAIN = 12        # from which on it is the first one free
 
 
 cdef inline void leave_idle(Problem* problem, int lane) noexcept nogil:
@@ -76,7 +79,7 @@ cdef inline void set_anchor(const Branch* branch, bint retract, Problem* problem
     adhesion is no more than what noise and the distance of the samples can hide.
     """
     cdef const double* z = branch.axis.z
-    cdef double spacing = 0.0, weight
+    cdef double spacing = 0.0, weight, depth
     problem.of_z0[lane] = 1.0 if branch.ends else 0.0
     problem.expected[lane] = 0.0
     if branch.ends:
@@ -87,11 +90,18 @@ cdef inline void set_anchor(const Branch* branch, bint retract, Problem* problem
         weight = 0.0
     elif retract:
         problem.of_end[lane] = 1.0
-        # the nearer the jump is to the noise, the less sure is which sample was the last
-        weight = 2.0 * branch.noise * branch.noise / -branch.lowest if branch.pulled else 0.4 * branch.noise
+        weight = 0.4 * branch.noise
         if branch.faint > 0.0:
             weight = branch.faint
-        weight = branch.noise / (0.3 * spacing + weight + branch.jump_width)
+        elif branch.pulled:
+            # the nearer the jump is to the noise, the less sure is which sample was the last
+            depth = -branch.lowest / branch.noise
+            weight = 0.0
+            if depth < CERTAIN:
+                weight = 2.0 * branch.noise / depth
+                if depth > UNSURE:
+                    weight *= (CERTAIN - depth) / (CERTAIN - UNSURE)
+        weight = branch.noise / (sqrt(0.09 * spacing * spacing + weight * weight) + branch.jump_width)
     else:
         weight = branch.noise / (spacing + branch.noise - branch.lowest)
     problem.anchor_weight[lane] = weight * weight

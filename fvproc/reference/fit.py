@@ -64,9 +64,11 @@ def _anchor(branch: Branch, retract: bool) -> tuple[float, tuple[float, float], 
     off = float(branch.z[branch.off])
     spacing, expected = branch.holds - off, 0.5 * (branch.holds + off) - branch.centre
     if retract:
-        doubt = 2.0 * branch.noise**2 / -branch.lowest if branch.pulled else 0.4 * branch.noise
-        doubt = branch.faint or doubt
-        return expected, (1.0, 1.0), branch.noise / (0.3 * spacing + doubt + branch.jump_width)
+        doubt = branch.faint or 0.4 * branch.noise
+        if branch.pulled and not branch.faint:
+            depth = -branch.lowest / branch.noise
+            doubt = 2.0 * branch.noise / depth * min(max((12.0 - depth) / (12.0 - 7.0), 0.0), 1.0)
+        return expected, (1.0, 1.0), branch.noise / (math.hypot(0.3 * spacing, doubt) + branch.jump_width)
     return expected, (1.0, 0.0), branch.noise / (spacing + branch.noise - branch.lowest)
 
 

@@ -170,7 +170,9 @@ def applied(
     calibration = replace(
         volume.calibration, **{name: setting for name, setting in settings.items() if name not in _TIP}
     )
-    volume = replace(volume, calibration=calibration, **of_tip)  # type: ignore[arg-type]
+    volume = replace(volume.with_calibration(calibration), **of_tip)  # type: ignore[arg-type]
+    if of_tip:
+        volume = replace(volume, tip_depends={})
     for name in of_tip:
         volume = _with_dependence(volume, entries[name], path)
     return volume

@@ -70,6 +70,8 @@ def convert(
             tip_radius=_with_spread(volume, "tip_radius", volume.tip_radius),
             tip_half_angle=_with_spread(volume, "tip_half_angle", volume.tip_half_angle),
             poisson_ratio=volume.poisson_ratio,
+            poisson_ratio_rel_std=volume.relative_std("poisson_ratio"),
+            tip_depends=volume.tip_depends,
             shared_z=shared,
             has_height=volume.has_height,
             attributes={**{f"source_{key}": value for key, value in volume.header.items()}, **_origin(volume), **kept},

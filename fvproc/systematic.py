@@ -100,7 +100,10 @@ def off(volume: ForceVolume, recipe: Recipe, source: str, factor: float) -> _cor
         recipe = replace(recipe, poisson_ratio=factor * ratio)
     elif source in volume.tip_depends:
         for length in ("tip_radius", "tip_half_angle"):
-            recipe = _tip_off(recipe, length, factor ** volume.tip_depends[source])
+            # not that of another tip, which the recipe brought
+            own = getattr(volume, length)
+            if own is not None and own.value == getattr(recipe.tip, length.removeprefix("tip_")):
+                recipe = _tip_off(recipe, length, factor ** volume.tip_depends[source])
     settings = _core.kernel_settings(volume, recipe)
     if source == "spring_constant":
         settings = replace(settings, spring_constant=factor * settings.spring_constant)

@@ -311,6 +311,11 @@ class ForceVolume:
         setting = getattr(self, name) if name.startswith("tip_") else getattr(self.calibration, name, None)
         return setting.rel_std if isinstance(setting, Setting) else None
 
+    def with_calibration(self, calibration: Calibration) -> ForceVolume:
+        """Return a copy with another calibration; a tip that was found with another value depends on none of them."""
+        kept = all(getattr(calibration, source) == getattr(self.calibration, source) for source in self.tip_depends)
+        return replace(self, calibration=calibration, tip_depends=self.tip_depends if kept else {})
+
     def missing(self) -> list[str]:
         """Return the calibration fields without which no curve can be turned into force against z."""
         names = []

@@ -264,6 +264,7 @@ REFUSALS = {
     "spread negative": (attribute("calibration", "spring_constant_rel_std", -0.1), "spring_constant"),
     "half angle in degrees": (attribute("calibration", "tip_half_angle", 18.0), "rad"),
     "poisson ratio": (attribute("calibration", "poisson_ratio", 0.7), "poisson_ratio = 0.7"),
+    "poisson ratio's spread": (attribute("calibration", "poisson_ratio_rel_std", 1.5), "poisson_ratio_rel_std = 1.5"),
     "scan size": (attribute("scan", "size_x", -1.0), "size_x"),
     "height shape": (replaced("scan/height", data=np.zeros((4, 3))), r"/scan/height: float64 of shape \(4, 3\)"),
     "height unit": (

@@ -6,7 +6,6 @@ import importlib
 import importlib.metadata
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cache
 from os import PathLike
 from pathlib import Path
@@ -123,12 +122,12 @@ def open_volume(
         from fvproc.readers.mapping import open_with
 
         volume = open_with(name, mapping)
-        return replace(volume, calibration=volume.calibration.override(**overrides))
+        return volume.with_calibration(volume.calibration.override(**overrides))
     broken: list[str] = []
     for reader in _readers(broken, head):
         if reader.sniff(head, name):
             volume = _named(name, reader.open, name)
-            return replace(volume, calibration=volume.calibration.override(**overrides))
+            return volume.with_calibration(volume.calibration.override(**overrides))
     raise FileFormatError(_unknown(name, broken))
 
 

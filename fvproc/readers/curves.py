@@ -8,8 +8,8 @@
     /approach/valid_length   optional (ny, nx): so many first samples are valid; at the root it holds for both branches
     /retract/…               the same; samples of both in the order of time
     /calibration             attrs: spring_constant (N/m), deflection_sensitivity and z_sensitivity (m/V) where units
-                             are "V", tip_radius (m), tip_half_angle (rad), each with an optional …_rel_std;
-                             poisson_ratio
+                             are "V", tip_radius (m), tip_half_angle (rad), poisson_ratio, each with an
+                             optional …_rel_std; tip_depends_on_… as ForceVolume.tip_depends
     /scan                    attrs: size_x, size_y (m), rotation (deg); optional: height (ny, nx) in m
     /vendor/…                only from `convert`: maps (ny, nx) of the instrument's software; attrs units, label
     /truth/…                 only from `simulate`: the maps that made it

@@ -13,7 +13,14 @@ import h5py
 import numpy as np
 
 from fvproc.errors import CalibrationError, FileFormatError
-from fvproc.readers.curves_layout import BRANCHES, FORMAT_VERSION, SOURCE_WARNINGS, VENDOR_RECIPE, common_alignment
+from fvproc.readers.curves_layout import (
+    BRANCHES,
+    FORMAT_VERSION,
+    SOURCE_WARNINGS,
+    TIP_DEPENDS,
+    VENDOR_RECIPE,
+    common_alignment,
+)
 from fvproc.readers.hdf5_chunks import plain
 from fvproc.volume import Branch, Calibration, Channel, ForceVolume, Grid, Setting
 
@@ -58,6 +65,7 @@ class _Description:
         self.grid = self._grid(shape)
         branches = [self._branch(branch) for branch in BRANCHES]
         calibration, tip_radius, tip_half_angle, poisson_ratio = self._calibration()
+        rel_std, tip_depends = self._uncertainties()
         height = self._height()
         header, vendor_recipe, warnings = self._header()
         status = Path(self.path).stat()
@@ -79,6 +87,8 @@ class _Description:
             modified_ns=status.st_mtime_ns,
             header_digest=self._digest(),
             warnings=warnings,
+            rel_std=rel_std,
+            tip_depends=tip_depends,
         )
         return replace(volume, tile_alignment=common_alignment(self.steps, self.grid, volume.curve_bytes))
 
@@ -215,6 +225,19 @@ class _Description:
                 self._refuse("calibration", f"attribute poisson_ratio = {ratio:g}: allowed is [-1, 0.5]")
         calibration = Calibration(known["spring_constant"], known["deflection_sensitivity"], known["z_sensitivity"])
         return calibration, known["tip_radius"], angle, ratio
+
+    def _uncertainties(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Return what no setting holds: of Poisson's ratio, and by what the tip is off where its sources are."""
+        attributes = self.file["calibration"].attrs if "calibration" in self.file else {}
+        rel_std, depends = {}, {}
+        if "poisson_ratio_rel_std" in attributes:
+            value = rel_std["poisson_ratio"] = self._number("calibration", "poisson_ratio_rel_std", None)
+            if not 0.0 <= value < 1.0:
+                self._refuse("calibration", f"attribute poisson_ratio_rel_std = {value:g}: expected 0 to 1")
+        for source in ("spring_constant", "deflection_sensitivity"):
+            if TIP_DEPENDS + source in attributes:
+                depends[source] = self._number("calibration", TIP_DEPENDS + source, None)
+        return rel_std, depends
 
     def _header(self) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
         """Return the root's other attributes as far as they are small, vendor's recipe, original's warnings."""

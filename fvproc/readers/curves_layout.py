@@ -11,6 +11,7 @@ FORMAT = "fvproc-curves"
 FORMAT_VERSION = 1
 BRANCHES = ("approach", "retract")
 _TILE_BYTES = 1 << 30  # a tile of whole chunks that takes more is worse than chunks that are read twice
+TIP_DEPENDS = "tip_depends_on_"  # attributes of /calibration: ∂ln length/∂ln source, the source's name behind it
 VENDOR_RECIPE = "vendor_recipe"  # root attribute: JSON of the fit settings of the instrument's software
 SOURCE_WARNINGS = "source_warnings"  # root attribute: JSON list of what the reader of the original warned of
 VENDOR_MAPS = "vendor"  # group: the maps that the instrument's software left in the original

@@ -14,7 +14,15 @@ import h5py
 import numpy as np
 
 from fvproc.errors import OutputError
-from fvproc.readers.curves_layout import BRANCHES, FORMAT, FORMAT_VERSION, VENDOR_MAPS, chunk_shape, hyperslabs
+from fvproc.readers.curves_layout import (
+    BRANCHES,
+    FORMAT,
+    FORMAT_VERSION,
+    TIP_DEPENDS,
+    VENDOR_MAPS,
+    chunk_shape,
+    hyperslabs,
+)
 from fvproc.storage import whole_hdf5
 from fvproc.volume import Branch, Calibration, Channel, Grid, RawBranch, RawTile, Setting, Tile, VendorMap
 
@@ -39,8 +47,10 @@ class CurvesWriter:
         Values to store.
     tip_radius, tip_half_angle : Setting, optional
         Of the tip, m and rad.
-    poisson_ratio : float, optional
-        Of the sample.
+    poisson_ratio, poisson_ratio_rel_std : float, optional
+        Of the sample, and its relative standard uncertainty.
+    tip_depends : mapping of str to float, optional
+        As `ForceVolume` has it.
     shared_z : tuple of two ndarray, optional
         Raw z of approach and retract; needed for a branch whose `z_shared` is true.
     has_height : bool
@@ -64,6 +74,8 @@ class CurvesWriter:
         tip_radius: Setting | None = None,
         tip_half_angle: Setting | None = None,
         poisson_ratio: float | None = None,
+        poisson_ratio_rel_std: float | None = None,
+        tip_depends: Mapping[str, float] | None = None,
         shared_z: tuple[np.ndarray, np.ndarray] | None = None,
         has_height: bool = False,
         attributes: Mapping[str, Any] | None = None,
@@ -85,7 +97,14 @@ class CurvesWriter:
                 raise OutputError(f"{path}: shared_z of {name} must have the shape ({branch.samples},)")
         with ExitStack() as stack:
             self._file, self._require_written = stack.enter_context(whole_hdf5(self.path))
-            self._describe(calibration or Calibration(), tip_radius, tip_half_angle, poisson_ratio, attributes or {})
+            self._describe(calibration or Calibration(), tip_radius, tip_half_angle, attributes or {})
+            known = self._file["calibration"].attrs
+            if poisson_ratio is not None:
+                known["poisson_ratio"] = poisson_ratio
+            if poisson_ratio_rel_std is not None:
+                known["poisson_ratio_rel_std"] = poisson_ratio_rel_std
+            for source, exponent in (tip_depends or {}).items():
+                known[f"{TIP_DEPENDS}{source}"] = exponent
             self._create(shared_z)
             self._opened = stack.pop_all()
 
@@ -142,7 +161,6 @@ class CurvesWriter:
         calibration: Calibration,
         tip_radius: Setting | None,
         tip_half_angle: Setting | None,
-        poisson_ratio: float | None,
         attributes: Mapping[str, Any],
     ) -> None:
         file = self._file
@@ -164,8 +182,6 @@ class CurvesWriter:
                     known[f"{key}_rel_std"] = setting.rel_std
                 if setting.source != "file":
                     known[f"{key}_source"] = setting.source
-        if poisson_ratio is not None:
-            known["poisson_ratio"] = poisson_ratio
         scan = file.create_group("scan").attrs
         scan["rotation"] = self.grid.rotation
         for key, size in {"size_x": self.grid.size_x, "size_y": self.grid.size_y}.items():

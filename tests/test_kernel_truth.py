@@ -162,6 +162,44 @@ def test_a_short_far_part_draws_no_contact_into_the_baseline(fit, curves):
     assert np.mean(records["modulus"] < 6e9) < 0.02
 
 
+@twins
+def test_a_hidden_pull_off_is_looked_for_as_far_as_it_may_hide(fit, curves):
+    """Dense samples: noise ends the force early, and a pull-off at half of it says nothing of where contact ends."""
+    case = Case(58e9, 200.0, 40e-9, 600e-9, 20e-9, 60e-9)
+    measured = measure(case, curves=curves // 4, samples=4096, drive="linear", sigma=2e-10, tilt=0.0)
+    records = fit(measured.raw, measured.settings)
+    # of one in six all samples were taken for contact, with an adhesion of up to ten times the noise and no modulus
+    assert np.isfinite(records["modulus"]).mean() > 0.99
+    assert np.mean(records["adhesion"] > 5 * 2e-10 * case.spring_constant) < 0.01
+    if curves > 1000:
+        pull = np.abs(records["modulus"] - 58e9) / records["modulus_std"]
+        assert 0.62 < np.mean(pull < 1) < 0.76  # 0.82
+
+
+@twins
+def test_four_samples_in_contact_bear_a_fit(fit, curves):
+    """Whether four or five are in contact is chance: leaving out the ones with four bends the mean of the others."""
+    case = Case(10.7e9, 40.0, 30e-9, 100e-9, 10e-9, 60e-9)
+    measured = measure(case, curves=curves, samples=64, drive="linear", sigma=1e-11)
+    records = fit(measured.raw, measured.settings)
+    few = records["n_fit"] == 4
+    assert 0.2 < few.mean() < 0.8
+    assert np.isfinite(records["modulus"]).mean() > 0.6  # some have three; of five and more are 0.2
+    assert np.all(records["flags"][few] & np.uint32(Flag.FEW_POINTS))
+    if curves > 1000:
+        for group in (few, ~few & np.isfinite(records["modulus"])):
+            pull = np.abs(records["modulus"][group] - 10.7e9) / records["modulus_std"][group]
+            assert np.mean(pull < 2) > 0.88
+
+
+def test_slow_noise_before_a_weak_contact_is_no_contact_never_left():
+    """The mean of eight samples of correlated noise exceeds a tenth of a peak of twelve times the noise by chance."""
+    case = Case(10.7e9, 40.0, 30e-9, 100e-9, 10e-9, 60e-9)
+    measured = measure(case, curves=1000, samples=2048, sigma=2e-10, correlation=0.6, tilt=0.0)
+    records = _core.fit_tile(measured.raw, measured.settings)
+    assert np.mean((records["flags"] & np.uint32(Flag.CONTACT_NOT_LEFT)) != 0) < 0.005  # 0.03
+
+
 def test_qnm_is_biased_by_noise_and_ml_is_not():
     """Why there are two estimators: noise on both axes flattens the line of the window."""
     errors = {}

@@ -1,7 +1,7 @@
 # Where contact begins and ends on a branch whose baseline is subtracted: peak, zero crossing, pull-off.
 
 from fvproc._core.sums cimport extremes, first_at_least, first_at_most
-from fvproc._core.types cimport Branch
+from fvproc._core.types cimport Branch, Law
 
 cdef extern from *:
     """
@@ -24,7 +24,7 @@ cdef enum:
     PART = 16           # of those in contact that such a mean is taken over
 
 
-cdef inline void find_edges(Branch* branch) noexcept nogil:
+cdef inline void find_edges(Branch* branch, const Law* law) noexcept nogil:
     """Set peak, zero, lowest, pulled and end.
 
     Where the lowest sample stands out of the noise, contact ends where the force has come back half way from it:
@@ -32,11 +32,15 @@ cdef inline void find_edges(Branch* branch) noexcept nogil:
     may all miss the pull-off; if the force, had contact gone on, would stand out below zero at the next sample but one
     or two, contact has ended before. Else it ends near the first zero crossing, and the fit of the model decides.
     end = n says that contact is never left.
+
+    Had contact gone on over a distance D to its end, where δ = 0, the force would have fallen from q to zero with
+    D = q + B·q^(1/m) and, at its start, a slope S = 1/(1 + B·q^(1/m − 1)/m): by q = D·S/(S + m·(1 − S)); by more where
+    contact goes on beyond.
     """
     cdef Py_ssize_t n = branch.axis.n, i
     cdef const double* z = branch.axis.z
     cdef const float* d = branch.d
-    cdef double slope, steps
+    cdef double slope, steps, travel, fall, m = <double>law.load_power / law.depth_power
     cdef float lowest = <float>branch.lowest, highest
     branch.peak_at = first_at_least(branch.d, <float>branch.peak, 0, n)
     branch.zero = first_at_most(branch.d, 0.0, branch.peak_at, n)
@@ -73,7 +77,9 @@ cdef inline void find_edges(Branch* branch) noexcept nogil:
     for branch.off in range(i, i + DOUBTFUL if i + DOUBTFUL < n else n):
         steps = (z[i - 1] - z[branch.off]) / (z[i - 2] - z[i - 1])
         # noise of two samples carried so far, and the least that counts as a pull-off
-        if d[i - 1] - slope * (z[i - 1] - z[branch.off]) < -(SIGNIFICANT + CARRIED * steps) * branch.noise:
+        travel = 0.5 * (z[i - 2] + z[i - 1]) - z[branch.off]
+        fall = slope * travel / (slope + m * (1.0 - slope)) if slope < 1.0 else slope * travel
+        if 0.5 * (d[i - 2] + d[i - 1]) - fall < -(SIGNIFICANT + CARRIED * steps) * branch.noise:
             branch.ends = True
             branch.end = i
             branch.back = branch.off

@@ -12,6 +12,7 @@ cdef enum:
     CONTACT_RATIO = 5   # a point holds one sample for each so many between it and the end of contact
     FREE_RATIO = 2      # ... outside the contact
     RESERVED = 24       # points for those outside
+    HIDEABLE = 8        # multiples of the noise: force above zero where it first crosses it, and a pull-off not seen
     # depth of a pull-off, multiples of the noise
     UNSURE = 7          # up to which the sample where the force comes back half way may be any of several
     CERTAIN = 12        # from which on it is the first one free
@@ -62,11 +63,20 @@ cdef inline void fill_up(Problem* problem) noexcept nogil:
 cdef inline Py_ssize_t samples_of_fit(const Branch* branch) noexcept nogil:
     """How many samples from the turning point on the fit looks at.
 
-    Where the pull-off stands out, those in contact. Elsewhere some more, among which the model finds its own end.
+    Where the pull-off stands out, those in contact. Elsewhere as many more as may be in contact, among which the model
+    finds its own end: noise lets the force cross zero early, and hides a pull-off. A load q has pressed a contact in by
+    no more than √(q/peak) of what the peak has, from punch to cone. Were the end not among them, the model would take
+    all of them for contact, with an adhesion as deep as it likes. The far part of the baseline stays out.
     """
-    cdef Py_ssize_t count = branch.end
-    if not branch.ends:
-        count += 4 + count // 8
+    cdef const double* z = branch.axis.z
+    cdef Py_ssize_t count = branch.end, far = branch.axis.far * branch.axis.width
+    cdef double last
+    if branch.ends or branch.end >= branch.axis.n or not branch.peak > 0.0:
+        return branch.end
+    last = z[branch.end] - (z[0] - z[branch.end]) * sqrt(HIDEABLE * branch.noise / branch.peak)
+    count += 4
+    while count < far and z[count] > last:
+        count += 1
     return count if count < branch.axis.n else branch.axis.n
 
 

@@ -5,7 +5,7 @@ from fvproc._core.types cimport Law
 
 cdef enum:
     MOST_POINTS = 80
-    FEWEST = 5        # contact samples for a fit of three parameters and two to judge it
+    FEWEST = 4        # contact samples for a fit of three parameters; its noise is known from the baseline
 
 # What eight fits start from. Points are means of neighbouring samples, so that a long contact costs no more than a
 # short one: the model bends by less than 1e-4 of the load between the samples of one of 25 or more points.

@@ -62,7 +62,7 @@ cdef inline void survey_branch(
         line_of_blocks(&branch.axis, means, start, settings.baseline_order, &offset, &tilt)
     take_line(branch, f, unit, offset, tilt)
     branch.start = start * branch.axis.width
-    find_edges(branch)
+    find_edges(branch, &settings.law)
     if retract:
         # a curve that tells its own slow noise tells it too badly for this
         if settings.maximum_likelihood and settings.adhesive and not settings.adhesion_minimum and (
@@ -92,16 +92,17 @@ cdef inline void survey_branch(
 
 cdef inline unsigned int judge_contact(const Branch* branch) noexcept nogil:
     """Fatal flags of a branch that holds no measurable contact, or nothing else."""
-    cdef double top, edge = 0.0
+    cdef double top, edge = 0.0, inflation = branch.inflation if branch.inflation < 8.0 else 8.0
     cdef Py_ssize_t i, far = branch.axis.far * branch.axis.width
     if not branch.peak > (SIGNIFICANT + 1) * branch.noise:
         return NO_CONTACT
     if branch.zero >= branch.axis.n or branch.end >= branch.axis.n:
         return CONTACT_NOT_LEFT
-    # a drifting baseline may stay above zero for long after contact; a tenth of the peak force is no drift
+    # a drifting baseline may stay above zero for long after contact; a tenth of the peak force is no drift, and four
+    # standard errors of the mean of eight are no noise
     for i in range(far - 8, far):
         edge += branch.d[i]
-    if edge > 0.8 * branch.peak:
+    if edge > 0.8 * branch.peak and edge > 4.0 * branch.noise * sqrt(8.0 * inflation):
         return CONTACT_NOT_LEFT
     # a baseline with a good part of the contact's own slope is contact, not baseline
     top = branch.tilt + branch.peak / (branch.axis.z[branch.peak_at] - branch.axis.z[branch.zero])

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fvproc._core.settings import Conversion, KernelSettings
+from fvproc._core.settings import Conversion, KernelSettings, Law
 from fvproc.quantities import Flag
 from fvproc.reference.covariance import of_means
 from fvproc.volume import RawBranch
 
 SIGNIFICANT = 5.0
 FEWEST_BASELINE = 8
+HIDEABLE = 8.0  # multiples of the noise: force above zero where it first crosses it, and a pull-off not seen
 SHAKY = 0.3  # part of the contact's height that the far part's line may be off by there, four standard errors
 
 
@@ -148,7 +149,7 @@ def survey(
     branch.offset, branch.tilt = offset, tilt
     branch.d = raw - (offset + tilt * branch.zeta)
     branch.start = start * branch.width
-    find_edges(branch)
+    find_edges(branch, settings.law)
     if steps is not None:
         free = settings.maximum_likelihood and settings.adhesive and not settings.adhesion_minimum
         if free and (branch.shape is not None or not branch.correlated):
@@ -244,16 +245,20 @@ def measure_noise(branch: Branch, start: int, order: int, quantum: float) -> Non
 
 
 def samples_of_fit(branch: Branch) -> int:
-    """How many samples from the turning point on the fit looks at."""
-    count = branch.end if branch.ends else branch.end + 4 + branch.end // 8
-    return min(count, branch.n)
+    """How many samples from the turning point on the fit looks at: with a hidden end those that may be in contact."""
+    if branch.ends or branch.end >= branch.n or not branch.peak > 0:
+        return branch.end
+    pressed = branch.z[0] - branch.z[branch.end]
+    last = branch.z[branch.end] - pressed * math.sqrt(HIDEABLE * branch.noise / branch.peak)
+    beyond = branch.z[branch.end + 4 : branch.far * branch.width] <= last
+    return min(branch.end + 4 + (int(np.argmax(beyond)) if beyond.any() else len(beyond)), branch.n)
 
 
 # ---- edges
 
 
-def find_edges(branch: Branch) -> None:
-    """Peak, zero crossing, lowest sample, end of contact."""
+def find_edges(branch: Branch, law: Law) -> None:
+    """Peak, zero crossing, lowest sample, end of contact; see `find_edges` in `_core/edges.pxd`."""
     d, n = branch.d, branch.n
     branch.peak_at = int(np.argmax(d))
     branch.peak = float(d[branch.peak_at])
@@ -281,7 +286,9 @@ def find_edges(branch: Branch) -> None:
     slope = (d[i - 2] - d[i - 1]) / (z[i - 2] - z[i - 1])
     for off in range(i, min(i + 3, n)):
         steps = (z[i - 1] - z[off]) / (z[i - 2] - z[i - 1])
-        if d[i - 1] - slope * (z[i - 1] - z[off]) < -(SIGNIFICANT + 3 * steps) * branch.noise:
+        least = min(slope, 1.0) + law.load_power / law.depth_power * max(1.0 - slope, 0.0)
+        fall = slope * (0.5 * (z[i - 2] + z[i - 1]) - z[off]) / least
+        if 0.5 * (d[i - 2] + d[i - 1]) - fall < -(SIGNIFICANT + 3 * steps) * branch.noise:
             branch.ends, branch.end, branch.off, branch.back = True, i, off, off
             branch.holds = float(z[i - 1] - max(d[i - 1], 0.0) / slope)
             return
@@ -376,7 +383,9 @@ def judge_contact(branch: Branch) -> Flag:
     if not branch.peak > (SIGNIFICANT + 1) * branch.noise:
         return Flag.NO_CONTACT
     far = branch.far * branch.width
-    if branch.zero >= branch.n or branch.end >= branch.n or branch.d[far - 8 : far].mean() > 0.1 * branch.peak:
+    noise_of_edge = branch.noise * math.sqrt(min(branch.inflation, 8.0) / 8.0)
+    edge = branch.d[far - 8 : far].mean()
+    if branch.zero >= branch.n or branch.end >= branch.n or edge > max(0.1 * branch.peak, 4.0 * noise_of_edge):
         return Flag.CONTACT_NOT_LEFT
     top = branch.tilt + branch.peak / (branch.z[branch.peak_at] - branch.z[branch.zero])
     return Flag.CONTACT_NOT_LEFT if branch.tilt > 0.2 * top else Flag(0)

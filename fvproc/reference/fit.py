@@ -13,7 +13,7 @@ from fvproc.reference.branch import Branch
 from fvproc.reference.contact import Contact
 from fvproc.reference.noise import correlated_variances
 
-FEWEST = 5
+FEWEST = 4
 MOST_POINTS = 80
 _DONE = Flag(0)
 

@@ -64,6 +64,7 @@ def measure(
     half_angle: float | None = None,
     seed: int = 0,
     z0: np.ndarray | None = None,
+    attraction: simulate.Attraction | None = None,
     **recipe: Any,
 ) -> Measured:
     """Simulate `curves` curves of a case; keyword sections go into the recipe."""
@@ -92,6 +93,7 @@ def measure(
         tilt=tilt,
         offset=offset,
         z0=z0,
+        attraction=attraction,
     )
     branch = Branch(samples, channel, Channel("float64", "m"), True)
     volume = ForceVolume(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from simulated import CASES, Case, Measured, measure
 
-from fvproc import _core, reference
+from fvproc import _core, reference, simulate
 from fvproc.errors import RecipeError
 from fvproc.quantities import Flag
 from fvproc.recipe import Recipe
@@ -83,6 +83,20 @@ def test_attraction_that_shows_does_not_make_it_late(method, name):
     pull = np.abs(error) / std
     assert np.mean(pull < 1) > 0.62
     assert np.mean(pull < 2) > 0.87
+
+
+@pytest.mark.parametrize("fit, curves", [(_core.fit_tile, 1000), (reference.fit_tile, 30)], ids=["kernel", "reference"])
+@pytest.mark.parametrize("samples", [256, 2048])
+def test_what_is_drawn_in_before_the_jump_is_no_contact(samples, fit, curves):
+    """Van der Waals bends the lever before the tip jumps in: contact begins with the lowest sample, not half way."""
+    case, nearest = CASES["10.7 GPa"], 0.165e-9  # gap of a van der Waals contact, m (Israelachvili)
+    pull = simulate.Attraction(hamaker=6.0 * case.adhesion * nearest**2 / case.tip_radius)
+    measured = measure(case, curves=curves, samples=samples, attraction=pull)
+    error, std = late(measured, fit)
+    assert np.isfinite(error).mean() > 0.99
+    middle, scatter = robust(error)
+    assert abs(middle) < (0.25 + 4 * 1.2533 / np.sqrt(len(error))) * scatter
+    assert np.mean(np.abs(error) / std < 2) > 0.85  # 0.57 and 0.79 with the contact up to half way
 
 
 @detectors

@@ -24,7 +24,7 @@ cdef enum:
     PART = 16           # of those in contact that such a mean is taken over
 
 
-cdef inline void find_edges(Branch* branch, const Law* law) noexcept nogil:
+cdef inline void find_edges(Branch* branch, const Law* law, bint retract) noexcept nogil:
     """Set peak, zero, lowest, pulled and end.
 
     Where the lowest sample stands out of the noise, contact ends where the force has come back half way from it:
@@ -32,6 +32,9 @@ cdef inline void find_edges(Branch* branch, const Law* law) noexcept nogil:
     may all miss the pull-off; if the force, had contact gone on, would stand out below zero at the next sample but one
     or two, contact has ended before. Else it ends near the first zero crossing, and the fit of the model decides.
     end = n says that contact is never left.
+
+    On approach attraction bends the lever before the tip jumps in, so that half way is no contact: it begins with the
+    lowest sample, and what was drawn in before, until the force is zero, is neither contact nor free.
 
     Had contact gone on over a distance D to its end, where δ = 0, the force would have fallen from q to zero with
     D = q + B·q^(1/m) and, at its start, a slope S = 1/(1 + B·q^(1/m − 1)/m): by q = D·S/(S + m·(1 − S)); by more where
@@ -68,6 +71,10 @@ cdef inline void find_edges(Branch* branch, const Law* law) noexcept nogil:
         branch.off = branch.end
         branch.holds = z[branch.end - 1]
         branch.back = branch.end
+        if not retract and branch.off < n:
+            branch.end = branch.lowest_at + 1
+            branch.holds = z[branch.lowest_at]
+            branch.back = first_at_least(branch.d, 0.0, branch.off, n)
         return
     branch.back = branch.end
     i = first_at_most(d, <float>(FREE * branch.noise), branch.peak_at, n)

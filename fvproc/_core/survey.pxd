@@ -62,7 +62,7 @@ cdef inline void survey_branch(
         line_of_blocks(&branch.axis, means, start, settings.baseline_order, &offset, &tilt)
     take_line(branch, f, unit, offset, tilt)
     branch.start = start * branch.axis.width
-    find_edges(branch, &settings.law)
+    find_edges(branch, &settings.law, retract)
     if retract:
         # a curve that tells its own slow noise tells it too badly for this
         if settings.maximum_likelihood and settings.adhesive and not settings.adhesion_minimum and (

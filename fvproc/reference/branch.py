@@ -149,7 +149,7 @@ def survey(
     branch.offset, branch.tilt = offset, tilt
     branch.d = raw - (offset + tilt * branch.zeta)
     branch.start = start * branch.width
-    find_edges(branch, settings.law)
+    find_edges(branch, settings.law, steps is not None)
     if steps is not None:
         free = settings.maximum_likelihood and settings.adhesive and not settings.adhesion_minimum
         if free and (branch.shape is not None or not branch.correlated):
@@ -257,7 +257,7 @@ def samples_of_fit(branch: Branch) -> int:
 # ---- edges
 
 
-def find_edges(branch: Branch, law: Law) -> None:
+def find_edges(branch: Branch, law: Law, retract: bool) -> None:
     """Peak, zero crossing, lowest sample, end of contact; see `find_edges` in `_core/edges.pxd`."""
     d, n = branch.d, branch.n
     branch.peak_at = int(np.argmax(d))
@@ -276,6 +276,10 @@ def find_edges(branch: Branch, law: Law) -> None:
         back = np.flatnonzero(d[branch.lowest_at + 1 :] >= 0.5 * branch.lowest)
         branch.end = branch.off = branch.back = branch.lowest_at + 1 + int(back[0]) if back.size else n
         branch.ends, branch.holds = True, float(branch.z[branch.end - 1])
+        if not retract and branch.off < n:
+            free = np.flatnonzero(d[branch.off :] >= 0.0)
+            branch.end, branch.holds = branch.lowest_at + 1, float(branch.z[branch.lowest_at])
+            branch.back = branch.off + int(free[0]) if free.size else n
         return
     # samples far apart may all miss the pull-off: would the force, had contact gone on, stand out at one of the next?
     below = np.flatnonzero(d[branch.peak_at :] <= np.float32(3 * branch.noise))

@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -29,6 +30,8 @@ SAMPLES = 512
 RECIPES: dict[str, dict[str, dict[str, str]]] = {
     "ml": {},
     "ml, own z": {},
+    "ml, slow noise": {},
+    "ml, slow noise, own z": {},
     "qnm, threshold": {"fit": {"method": "qnm"}, "contact": {"method": "threshold"}},
 }
 
@@ -46,11 +49,16 @@ def fit(recipe: str, count: int, folder: str) -> None:
         settings = pickle.load(file)
     branches = []
     for i in (0, 1):
-        deflection, z = (np.load(Path(folder) / f"{name}{i}.npy") for name in "dz")
+        deflection, z = (np.load(Path(folder) / f"{name}{i}.npy") for name in (kind_of(recipe), "z"))
         if recipe.endswith("own z"):
             z = np.broadcast_to(z, deflection.shape).copy()  # of all curves: its cost is no part of the difference
         branches.append(RawBranch(deflection[:count], z if z.ndim == 1 else z[:count]))
     fit_tile(RawTile(*branches), settings)
+
+
+def kind_of(recipe: str) -> str:
+    """Return the kind of noise that the curves of a recipe have, in the name of its files."""
+    return "1 per f" if "slow noise" in recipe else "white"
 
 
 def prepare(folder: str) -> None:
@@ -62,19 +70,23 @@ def prepare(folder: str) -> None:
     from materials import MATERIALS
     from truth import driven, tile
 
+    from fvproc import noise as noise_of_map
     from fvproc._core import kernel_settings
     from fvproc.recipe import Recipe
 
     material = next(m for m in MATERIALS if m.name == "1.5 GPa")
-    made = noise(np.random.default_rng(0), "white", 3 * CURVES, SAMPLES)
-    raw, volume = tile(driven(material, "sine", SAMPLES), made, 2e-11, 0.0, True)
-    for i, branch in enumerate((raw.approach, raw.retract)):
-        np.save(Path(folder) / f"d{i}.npy", branch.deflection)
-        np.save(Path(folder) / f"z{i}.npy", branch.z)
-    for name, changes in RECIPES.items():
-        settings = kernel_settings(volume, Recipe.from_dict(changes).completed(volume))
-        with (Path(folder) / f"{name}.pickle").open("wb") as file:
-            pickle.dump(settings, file)
+    for kind in ("white", "1/f"):
+        made = noise(np.random.default_rng(0), kind, 3 * CURVES, SAMPLES)
+        raw, volume = tile(driven(material, "sine", SAMPLES), made, 2e-11, 0.0, True)
+        for i, branch in enumerate((raw.approach, raw.retract)):
+            np.save(Path(folder) / f"{kind.replace('/', ' per ')}{i}.npy", branch.deflection)
+            np.save(Path(folder) / f"z{i}.npy", branch.z)
+        for name, changes in RECIPES.items():
+            if kind_of(name) == kind.replace("/", " per "):
+                recipe = Recipe.from_dict(changes).completed(volume)
+                recipe = replace(recipe, noise=noise_of_map.measured_on(raw, volume, recipe))
+                with (Path(folder) / f"{name}.pickle").open("wb") as file:
+                    pickle.dump(kernel_settings(volume, recipe), file)
 
 
 def counted(recipe: str, instruction_set: str, count: int, folder: str) -> int:

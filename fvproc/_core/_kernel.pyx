@@ -14,14 +14,14 @@ from libc.stdlib cimport free, malloc
 
 from fvproc._core.axis cimport make_axis, reach
 from fvproc._core.background cimport make_waves
-from fvproc._core.covariance cimport set_tolerance
+from fvproc._core.covariance cimport extend_tail, set_tolerance
 from fvproc._core.curve cimport Peaks, conclude_curve, finish_curve, fitted_branch, pose_curve, seal
 from fvproc._core.fit cimport minimise
 from fvproc._core.influence cimport set_influence
 from fvproc._core.lanes cimport LANES
 from fvproc._core.model cimport travel_at
 from fvproc._core.points cimport fill_up
-from fvproc._core.noise cimport LEVELS, branch_allan, correlations
+from fvproc._core.noise cimport LEVELS, MOST_NEIGHBOURS, branch_allan, correlations, set_neighbours
 from fvproc._core.problem cimport Problem, Solution
 from fvproc._core.rows cimport convert_z, fetch_row, is_whole
 from fvproc._core.tile cimport Scratch, Tile, lay_out, shared_size, survey, taken
@@ -178,7 +178,7 @@ cdef class _Prepared:
 
     def __init__(self, raw, settings, thickness):
         cdef Py_ssize_t na = raw.approach.deflection.shape[1], nr = raw.retract.deflection.shape[1]
-        cdef Py_ssize_t longest = na if na > nr else nr, used
+        cdef Py_ssize_t longest = na if na > nr else nr, used, count
         cdef double* shared
         cdef char* base
         cdef bint background
@@ -203,6 +203,9 @@ cdef class _Prepared:
         self.solutions = <Solution*>taken(base, &used, 2 * sizeof(Solution))
         self.curve = <Curve*>taken(base, &used, LANES * sizeof(Curve))
         lay_out(longest, background, base, &self.scratch)
+        correlations(self.scratch.rho)
+        for count in range(MOST_NEIGHBOURS + 1):
+            set_neighbours(self.scratch.rho, count, self.scratch.neighbours + count)
         longest = self.scratch.longest
         shared = self.scratch.shared
         self.tile.approach_axis.z = NULL
@@ -215,8 +218,12 @@ cdef class _Prepared:
                 shared + longest, &self.tile.approach_axis
             )
             reach(&self.tile.approach_axis, na)
+            extend_tail(&self.tile.approach_axis, self.scratch.neighbours, self.scratch.rho, 0)
             if self.settings.noise_known:
-                set_tolerance(&self.tile.approach_axis, self.settings.baseline_order, self.settings.noise_shape[0])
+                set_tolerance(
+                    &self.tile.approach_axis, self.settings.baseline_order, self.settings.noise_shape[0],
+                    self.scratch.neighbours, self.scratch.rho
+                )
         shared += shared_size(longest)
         if raw.retract.z.ndim == 1 and is_whole(&self.tile.retract_z, nr):
             convert_z(&self.tile.retract_z, 0, nr, False, shared)
@@ -225,8 +232,12 @@ cdef class _Prepared:
                 shared + longest, &self.tile.retract_axis
             )
             reach(&self.tile.retract_axis, nr)
+            extend_tail(&self.tile.retract_axis, self.scratch.neighbours, self.scratch.rho, 0)
             if self.settings.noise_known:
-                set_tolerance(&self.tile.retract_axis, self.settings.baseline_order, self.settings.noise_shape[1])
+                set_tolerance(
+                    &self.tile.retract_axis, self.settings.baseline_order, self.settings.noise_shape[1],
+                    self.scratch.neighbours, self.scratch.rho
+                )
         if background and self.tile.approach_axis.z != NULL:
             make_waves(
                 &self.tile.approach_axis, self.settings.interference_period, self.settings.drag,
@@ -258,6 +269,8 @@ cdef class _Prepared:
         cdef int lane
         fits.law = self.settings.law
         contacts.law = self.settings.law
+        fits.neighbours = self.scratch.neighbours
+        contacts.neighbours = self.scratch.neighbours
         fits.points = 0
         contacts.points = 0
         fits.hidden = False

@@ -8,11 +8,12 @@ cdef enum:
     MOST_BLOCKS = 128
     BLOCKS = MOST_BLOCKS + 8    # room for as many, and zeros behind them
     REGISTERS = 8 // LANES      # that hold eight partial sums
+    TAIL = 40                   # numbers of Axis.tail for each block
 
 
 cdef inline Py_ssize_t axis_size(Py_ssize_t n) noexcept nogil:
     """Doubles of storage that make_axis wants for n samples."""
-    return 3 * (n + 2 * PADDING) + 7 * BLOCKS
+    return 3 * (n + 2 * PADDING) + (7 + TAIL) * BLOCKS
 
 
 cdef inline Py_ssize_t block_width(Py_ssize_t n, Py_ssize_t far) noexcept nogil:
@@ -96,7 +97,9 @@ cdef inline void make_axis(
     axis.step_tolerance = axis.tolerance + BLOCKS
     axis.way = axis.step_tolerance + BLOCKS
     axis.way2 = axis.way + room
+    axis.tail = axis.way2 + room
     axis.reached = 0
+    axis.tailed = blocks + 1
     axis.width = width
     axis.bits = 0
     while 1 << axis.bits < width:

@@ -213,6 +213,18 @@ cdef inline void tally(const Problem* problem, lanes end, Solution* solution) no
     store(solution.squares, squares - mean * mean / larger(total, splat(1.0)))
 
 
+cdef inline void set_column(const Factors* factors, int k, Solution* solution) noexcept nogil:
+    """Column k of the inverse normal matrix."""
+    cdef lanes[5] unit
+    cdef lanes[5] column
+    cdef int j
+    for j in range(PARAMETERS):
+        unit[j] = splat(1.0 if j == k else 0.0)
+    solve(factors, unit, column)
+    for j in range(PARAMETERS):
+        store(solution.columns[k][j], column[j])
+
+
 cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
     """Levenberg-Marquardt from start_values to the minimum in every lane; a lane that is settled rests."""
     cdef State state, trial
@@ -279,6 +291,9 @@ cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
     # a lane that ran out of iterations is at its minimum if no more than a fifth of an error is left to go
     failed = failed | (busy & ~less(promised, 400.0 * limit))
     failed = failed | factorise(state.matrix, zero, &factors)
+    if problem.correlated:
+        for j in range(3):
+            set_column(&factors, j, solution)
     inverse_diagonal(&factors, step)
     for j in range(PARAMETERS):
         store(solution.theta[j], state.theta[j])

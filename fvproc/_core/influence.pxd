@@ -1,10 +1,10 @@
 # How B, z0 and a of eight fits follow each sample: what the errors under correlated noise are made of (covariance.pxd).
 
-from fvproc._core.fit cimport DRAWN_OUT, INSIDE, PLAIN, State, Sums, assess, row_at
+from fvproc._core.fit cimport DRAWN_OUT, INSIDE, PLAIN, Sums, row_at
 from fvproc._core.lanes cimport LANES, lanes, less, load, mask, splat, store
 from fvproc._core.model cimport Contact, contact_of
 from fvproc._core.problem cimport Problem, Solution
-from fvproc._core.solve cimport PARAMETERS, Factors, factorise, solve
+from fvproc._core.solve cimport PARAMETERS
 from fvproc._core.types cimport JKR
 
 
@@ -35,37 +35,31 @@ cdef inline void set_influence(Problem* problem, Solution* solution) noexcept no
     The estimate is A⁻¹·Jᵀ·y near its minimum, whatever the noise is like: a covariance C of the samples makes one of
     A⁻¹·(Jᵀ·C·J)·A⁻¹ of the parameters (White, Econometrica 48 (1980) 817).
     """
-    cdef State state
-    cdef Factors factors
     cdef Contact contact
-    cdef lanes[5] unit
+    cdef lanes[5] theta
     cdef lanes[15] columns      # of A⁻¹, one after the other
     cdef const lanes* column
     cdef lanes of_z0, of_end, of_b = splat(0.0), of_adhesion, x
     cdef int j, k
     for j in range(PARAMETERS):
-        state.theta[j] = load(solution.theta[j])
+        theta[j] = load(solution.theta[j])
+        for k in range(3):
+            columns[PARAMETERS * k + j] = load(solution.columns[k][j])
     # the roots kept are one step more or less behind the parameters, as other lanes took longer: found anew
     for j in range(problem.points):
         store(problem.root + j * LANES, splat(1e-300))
-    assess(problem, &state)
-    factorise(state.matrix, splat(0.0), &factors)
-    for k in range(3):
-        for j in range(PARAMETERS):
-            unit[j] = splat(1.0 if j == k else 0.0)
-        solve(&factors, unit, columns + PARAMETERS * k)
-    contact_of(&problem.law, state.theta[0], state.theta[2], load(problem.film_reach), &contact)
+    contact_of(&problem.law, theta[0], theta[2], load(problem.film_reach), &contact)
     of_z0 = load(problem.of_z0)
     of_end = load(problem.of_end)
     of_adhesion = -of_end
     if problem.law.kind == JKR:
-        influence_as(INSIDE, problem, state.theta, &contact, columns, solution)
+        influence_as(INSIDE, problem, theta, &contact, columns, solution)
         of_b = of_end * contact.end_of_b
         of_adhesion = of_end * contact.end_of_adhesion
     elif problem.hidden:
-        influence_as(DRAWN_OUT, problem, state.theta, &contact, columns, solution)
+        influence_as(DRAWN_OUT, problem, theta, &contact, columns, solution)
     else:
-        influence_as(PLAIN, problem, state.theta, &contact, columns, solution)
+        influence_as(PLAIN, problem, theta, &contact, columns, solution)
     for k in range(3):
         column = columns + PARAMETERS * k
         store(solution.free_influence[k][0], column[3])

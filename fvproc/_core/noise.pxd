@@ -14,7 +14,8 @@ cdef enum:
     LEVELS = 24             # widths 1, 2, 4 … of blocks
     FEWEST_BLOCKS = 8
     SWEEPS = 30
-    FREE_GROUPS = 32
+    SLOPE_GROUPS = 32
+    MOST_NEIGHBOURS = 128
     MOST_DEGREES = 30
 
 
@@ -61,6 +62,32 @@ cdef inline void sum_of_neighbours(
         variance[j] = (count * (1.0 + rho[j]) - 2.0 * rho[j] * across[j]) * less
 
 
+# What sum_of_neighbours tells of so many of them.
+cdef struct Neighbours:
+    double[8] power         # ρ^count
+    double[8] across        # h
+    double[8] linked        # 2·h·ρ
+    double[8] variance
+
+
+cdef inline void set_neighbours(const double* rho, Py_ssize_t count, Neighbours* group) noexcept nogil:
+    cdef int j
+    powers(rho, count, group.power)
+    sum_of_neighbours(rho, group.power, <double>count, group.across, group.variance)
+    for j in range(COMPONENTS):
+        group.linked[j] = 2.0 * (group.across[j] * rho[j])
+
+
+cdef inline const Neighbours* neighbours_of(
+    const Neighbours* table, const double* rho, Py_ssize_t count, Neighbours* own
+) noexcept nogil:
+    """A group of count >= 1 samples: from the table of those up to MOST_NEIGHBOURS, else made in `own`."""
+    if count <= MOST_NEIGHBOURS:
+        return table + count
+    set_neighbours(rho, count, own)
+    return own
+
+
 cdef inline double squares_of_differences(const double* x, Py_ssize_t count, Py_ssize_t half) noexcept nogil:
     """Σ over i < count of the square of the difference of neighbouring blocks of `half` entries, 1 or 2."""
     cdef double[8] s = [0, 0, 0, 0, 0, 0, 0, 0]
@@ -101,7 +128,7 @@ cdef inline int allan_variances(double* x, Py_ssize_t n, Py_ssize_t fewest, doub
 
 cdef inline void slope_variances(const double* rho, double n, double* variances) noexcept nogil:
     """Variance per sample² of the least-squares slope through n samples of each component of unit variance."""
-    cdef Py_ssize_t size = <Py_ssize_t>(n / FREE_GROUPS) if n >= FREE_GROUPS else 1
+    cdef Py_ssize_t size = <Py_ssize_t>(n / SLOPE_GROUPS) if n >= SLOPE_GROUPS else 1
     cdef Py_ssize_t groups = <Py_ssize_t>(n / size), i
     cdef double[8] power
     cdef double[8] across

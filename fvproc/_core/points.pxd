@@ -207,7 +207,7 @@ cdef inline int pose(
 
 
 cdef inline void conclude(
-    const Branch* branch, const Problem* problem, const Solution* solution, int lane, Py_ssize_t begin,
+    Branch* branch, const Problem* problem, const Solution* solution, int lane, Py_ssize_t begin,
     bint free_adhesion, int baseline_parameters, double quantum, ContactFit* fit
 ) noexcept nogil:
     """Parameters and their standard errors from the solution of a lane."""

@@ -1,6 +1,7 @@
 # What eight fits start from and what they end in: one curve in each lane, its points one after the other.
 
 from fvproc._core.lanes cimport lanes, less, load, mask, splat
+from fvproc._core.noise cimport Neighbours
 from fvproc._core.types cimport Law
 
 cdef enum:
@@ -13,6 +14,7 @@ cdef struct Problem:
     Law law
     bint hidden                 # whether the end of contact is in any lane
     bint correlated             # whether the noise is in any lane
+    const Neighbours* neighbours    # table of groups of 0 to MOST_NEIGHBOURS samples
     int points                  # of the lane that has most; others are filled up with points of weight 0
     int[8] used                 # points of each lane, 0 where it holds no curve
     double[640] y               # [point][lane]: d, nm
@@ -40,6 +42,7 @@ cdef struct Solution:
     double[5][8] theta          # B, z0 − centre, a (√a with JKR), offset, tilt
     double[8] end               # z − z0 of the jump
     double[3][8] inverse        # diagonal of the inverse normal matrix: times the variance, that of B, z0, a
+    double[3][5][8] columns     # its first three columns, where some lane's noise is correlated
     double[8] cost              # over contact, free samples and anchor
     double[8] contact_cost
     double[8] failed            # 1 where no minimum was reached

@@ -6,6 +6,7 @@ from fvproc._core.axis cimport BLOCKS, axis_size, make_axis
 from fvproc._core.background cimport make_waves, remove_background
 from fvproc._core.covariance cimport set_tolerance
 from fvproc._core.lanes cimport LANES
+from fvproc._core.noise cimport MOST_NEIGHBOURS, Neighbours
 from fvproc._core.rows cimport is_saturated, load_branch, reference_of
 from fvproc._core.spikes cimport NO_SPIKES, SPIKES_TOO_MANY, Shorts, bridge_spikes
 from fvproc._core.sums cimport PADDING
@@ -44,6 +45,8 @@ cdef struct Scratch:
     float* waves                    # of a branch's background; NULL where the recipe has none
     float* shared_waves             # of the branches' shared z: approach, retract
     double* shared                  # the branches' shared z and its axis: approach, retract
+    Neighbours* neighbours          # table of groups of 0 to MOST_NEIGHBOURS samples
+    double[8] rho
 
 
 cdef inline void* taken(char* base, Py_ssize_t* used, Py_ssize_t size) noexcept nogil:
@@ -76,6 +79,7 @@ cdef inline Py_ssize_t lay_out(Py_ssize_t longest, bint background, char* base, 
         scratch.shared_waves = <float*>taken(base, &used, 6 * room * sizeof(float))
     scratch.z = <double*>taken(base, &used, slots * room * sizeof(double))
     scratch.axes = <double*>taken(base, &used, slots * shared_size(room) * sizeof(double))
+    scratch.neighbours = <Neighbours*>taken(base, &used, (MOST_NEIGHBOURS + 1) * sizeof(Neighbours))
     return used
 
 
@@ -110,7 +114,10 @@ cdef inline void load(
             scratch.axes + slot * shared_size(scratch.longest), &branch.axis
         )
         if settings.noise_known:
-            set_tolerance(&branch.axis, settings.baseline_order, settings.noise_shape[0 if is_approach else 1])
+            set_tolerance(
+                &branch.axis, settings.baseline_order, settings.noise_shape[0 if is_approach else 1],
+                scratch.neighbours, scratch.rho
+            )
     else:
         branch.axis = shared[0]
     spikes = bridge_spikes(x, f, n, deflection.scale, step, &told)

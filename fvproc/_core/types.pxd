@@ -162,6 +162,8 @@ cdef struct Axis:
     Py_ssize_t reached          # samples that way and way2 cover
     double* way                 # Σ(z − z_0) and Σ(z − z_0)² over the samples before each
     double* way2
+    Py_ssize_t tailed           # first block that tail covers; blocks + 1 where it covers nothing
+    double* tail                # what noise does to a line over this block and all beyond it (covariance.pxd)
 
 # One branch of one curve.
 cdef struct Branch:

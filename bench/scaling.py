@@ -101,12 +101,14 @@ def main() -> None:
     parser.add_argument("--method", default="ml", choices=["ml", "qnm"])
     parser.add_argument("--wait", type=float, default=0.0, help="seconds that reading a curve takes: a slow share")
     parser.add_argument("--samples", type=int, default=512)
+    parser.add_argument("--flicker", type=float, default=0.0, help="nm of 1/f noise, as most instruments have")
     parser.add_argument("--gzip", action="store_true", help="a compressed curves file, as an archive holds it")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="fvproc-scaling-"))
     small, width = 40, 1000
     curves = folder / "map.h5"
-    simulate.write_map(curves, ny=small, nx=width, samples=options.samples, modulus=916e6, adhesion=4e-9, seed=1)
+    made = {"modulus": 916e6, "adhesion": 4e-9, "flicker": options.flicker * 1e-9}
+    simulate.write_map(curves, ny=small, nx=width, samples=options.samples, seed=1, **made)
     if options.gzip:
         plain = curves.rename(folder / "plain.h5")
         fv.convert(plain, curves, compress=True)
@@ -114,6 +116,7 @@ def main() -> None:
     print(
         f"2 × {options.samples} int16 samples a curve ({size} bytes), {options.method}, {options.wait:g} s wait a curve"
         + (", gzip" if options.gzip else "")
+        + (f", {options.flicker:g} nm of 1/f noise" if options.flicker else "")
     )
     print(f"median of {options.rounds}, alternating\n")
     print("| curves | workers | tiles s | run s | curves/s | × 1 worker | client MB | of them records | worker MB |")

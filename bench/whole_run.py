@@ -1,6 +1,7 @@
 """Whole runs, file to maps to HDF5, from 10⁴ to 10⁷ curves: where the seconds go, memory, and what reading alone takes.
 
-    python bench/whole_run.py [--curves 10000 …] [--samples 128] [--folder DIR] [--plot bench/plots/whole_run.svg]
+    python bench/whole_run.py [--curves 10000 …] [--samples 128] [--flicker 0.02] [--folder DIR]
+                              [--plot bench/plots/whole_run.svg]
 
 Each run is a process of its own (`fvproc run`), timed from outside: threads of one process, or workers of a cluster
 that the run starts (`--processes`). Its log tells when the file was open, the first tile begun and the last one done;
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -28,7 +30,7 @@ import h5py
 import numpy as np
 
 import fvproc as fv
-from fvproc import readers, simulate
+from fvproc import noise, readers, simulate
 from fvproc._core import fit_tile, kernel_settings
 from fvproc.volume import Tile
 
@@ -46,12 +48,13 @@ print(min(times))
 """
 
 
-def write(path: Path, curves: int, samples: int) -> Path:
-    """Write a contiguous curves file of so many curves; those beyond 10⁵ are repetitions."""
+def write(path: Path, curves: int, samples: int, flicker: float) -> Path:
+    """Write a contiguous curves file of so many curves; those beyond 10⁵ are repetitions. flicker: nm of 1/f noise."""
     rows = max(1, curves // WIDTH)
     simulated = min(rows, 100)
     block = path.with_name("block.h5")
-    simulate.write_map(block, ny=simulated, nx=WIDTH, samples=samples, modulus=916e6, adhesion=4e-9, seed=1)
+    made = {"modulus": 916e6, "adhesion": 4e-9, "flicker": flicker * 1e-9}
+    simulate.write_map(block, ny=simulated, nx=WIDTH, samples=samples, seed=1, **made)
     if rows == simulated:
         return block.replace(path)
     with h5py.File(block) as source, h5py.File(path, "w") as file:
@@ -75,7 +78,8 @@ def write(path: Path, curves: int, samples: int) -> Path:
 def kernel_seconds(path: Path, method: str) -> float:
     """Return what the kernel takes for a curve, one thread, curves in memory: the least of some passes."""
     volume = fv.open(path)
-    settings = kernel_settings(volume, fv.Recipe.from_dict({"fit": {"method": method}}).completed(volume))
+    recipe = fv.Recipe.from_dict({"fit": {"method": method}}).completed(volume)
+    settings = kernel_settings(volume, replace(recipe, noise=noise.measured(volume, recipe)))
     count = min(4000, volume.grid.curves)
     raw = readers.read_tile(volume, Tile(0, count))
     least = math.inf
@@ -131,16 +135,19 @@ def main() -> None:
     parser.add_argument("--curves", type=int, nargs="+", default=[10_000, 100_000, 1_000_000, 10_000_000])
     parser.add_argument("--samples", type=int, default=128, help="per branch")
     parser.add_argument("--method", default="ml", choices=["ml", "qnm"])
+    parser.add_argument("--flicker", type=float, default=0.0, help="nm of 1/f noise, as most instruments have")
     parser.add_argument("--rounds", type=int, default=3, help="one for the largest")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
-    print(f"916 MPa, 2 × {options.samples} int16 samples a curve, {options.method}, median of {options.rounds} runs\n")
+    slow = f", {options.flicker:g} nm of 1/f noise" if options.flicker else ""
+    print(f"916 MPa, 2 × {options.samples} int16 samples a curve{slow}, {options.method}")
+    print(f"median of {options.rounds} runs\n")
     columns = ["curves", "MB", "with", "seconds", *STAGES, "curves/s", "peak MB", "own MB", "cat s"]
     print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
     rows = []
     for curves in options.curves:
-        path = write(options.folder / "whole-run.h5", curves, options.samples)
+        path = write(options.folder / "whole-run.h5", curves, options.samples, options.flicker)
         output, log = options.folder / "whole-run-out.h5", options.folder / "whole-run.log"
         reading = float(subprocess.run([sys.executable, "-c", READ, str(path)], capture_output=True, check=True).stdout)
         begun = time.perf_counter()
@@ -170,12 +177,18 @@ def main() -> None:
             )
         output.unlink()
         path.unlink()
-    few, many = ({crew: sum(parts.values()) for n, crew, parts in rows if n == size} for size in options.curves[-2:])
-    for crew in few:
-        slope = np.log(many[crew] / few[crew]) / np.log(options.curves[-1] / options.curves[-2])
-        print(f"\n{crew}: from {options.curves[-2]:,} to {options.curves[-1]:,} curves time grows as n^{slope:.2f}")
+    if len(options.curves) > 1:
+        tell_growth(rows, options.curves[-2:])
     if options.plot:
         draw(rows, options.plot)
+
+
+def tell_growth(rows: list[tuple[int, str, dict[str, float]]], sizes: list[int]) -> None:
+    """Print how the time of a run grows from one number of curves to another."""
+    few, many = ({crew: sum(parts.values()) for n, crew, parts in rows if n == size} for size in sizes)
+    for crew in few:
+        slope = np.log(many[crew] / few[crew]) / np.log(sizes[1] / sizes[0])
+        print(f"\n{crew}: from {sizes[0]:,} to {sizes[1]:,} curves time grows as n^{slope:.2f}")
 
 
 def draw(rows: list[tuple[int, str, dict[str, float]]], path: Path) -> None:

@@ -224,11 +224,13 @@ cdef inline void seal(Record* record, const unsigned int* fatal, unsigned int fl
     """Make NaN exactly what a fatal flag of its quantity says; anything else that is not finite is a fault."""
     cdef float* value = <float*>record
     cdef float nothing = <float>((1e300 * 1e300) * 0.0)
+    cdef unsigned int found = 0
     cdef int i
+    # no branches: both loops vectorise
     for i in range(FIELDS):
-        if not (flags & fatal[i]) and not (value[i] - value[i] == 0.0):
-            flags |= NOT_FINITE()
+        found |= (not (value[i] - value[i] == 0.0)) & ((flags & fatal[i]) == 0)
+    if found:
+        flags |= NOT_FINITE()
     for i in range(FIELDS):
-        if flags & fatal[i]:
-            value[i] = nothing
+        value[i] = nothing if flags & fatal[i] else value[i]
     record.flags = flags

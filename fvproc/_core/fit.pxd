@@ -17,7 +17,6 @@ from fvproc._core.types cimport JKR
 
 cdef enum:
     ITERATIONS = 47     # slow noise bends a hidden end of contact: of those that 23 do not settle, 47 do nine of ten
-    PATIENCE = 6
 
 
 cdef struct State:
@@ -257,10 +256,10 @@ cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
         )
         promised_before = promised
         rests = none()
-        if iteration >= PATIENCE and iteration % 4 == 2:
+        if iteration % 3 == 2:
             # a sample at the very end of contact, where the model has a corner, may turn the steps back and forth:
-            # four that have gained less than a tenth of the variance say that the minimum is here
-            rests = busy & less(earlier - state.cost, 1000.0 * limit)
+            # three that have gained less than a thirtieth of the variance say that the minimum is here
+            rests = busy & less(earlier - state.cost, 300.0 * limit)
             earlier = state.cost
         for j in range(PARAMETERS):
             state.theta[j] = choose(done, state.theta[j] + step[j], state.theta[j])

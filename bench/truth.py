@@ -2,6 +2,7 @@
 
     python bench/truth.py [--quick] [--csv truth.csv]
     python bench/truth.py --samples 256 --noise 0.02 0.1 --kinds white --each
+    python bench/truth.py --ideal
 
 Every material of bench/materials.py, linear and sinusoidal drive, 64 to 4096 samples a branch, noise of 0.01 to
 0.2 nm that is white, AR(1) with ρ = 0.6 or 1/f, int16. A baseline's tilt of 1e-3 and a z of its own for each curve
@@ -46,8 +47,9 @@ HIDDEN = 5.0  # the jump stands out where the last sample in contact lies so man
 class Row:
     """One condition; error, scatter and bounds are relative to the true modulus, `misses` names criteria.
 
-    `pull_off` is F_adh/k over the noise, `jump_seen` the share of contact points that leave the jump plain to see:
-    where it is half and more, the two bounds with the jump know its place.
+    `within_…_of_power` are shares for E^(−2/3), which goes as the compliance: its error is symmetric, that of a badly
+    bounded E cannot be. `pull_off` is F_adh/k over the noise, `jump_seen` the share of contact points that leave the
+    jump plain to see: where it is half and more, the two bounds with the jump know its place.
     """
 
     material: str
@@ -70,6 +72,8 @@ class Row:
     stated: float
     within_one: float
     within_two: float
+    within_one_of_power: float
+    within_two_of_power: float
     valued: float
     adhesion_error: float
     adhesion_within_one: float
@@ -136,13 +140,17 @@ def tile(
     return RawTile(*branches), described(material, channel, curves, samples, shared_z=shared_z)
 
 
-def within(records: np.ndarray, name: str, truth: float, chosen: np.ndarray) -> tuple[float, float]:
-    """Return the shares of the chosen curves whose truth lies within one and two stated standard errors."""
+def within(records: np.ndarray, name: str, truth: float, chosen: np.ndarray, power: float = 1.0) -> tuple[float, float]:
+    """Return the shares of the chosen curves whose truth lies within one and two stated standard errors, of a power."""
     values, errors = records[name][chosen].astype(float), records[f"{name}_std"][chosen].astype(float)
     known = np.isfinite(values) & np.isfinite(errors)
     if not known.any():
         return math.nan, math.nan
-    pull = np.abs(values[known] - truth) / np.maximum(errors[known], 1e-300)
+    values, errors = values[known], np.maximum(errors[known], 1e-300)
+    if power != 1.0:
+        errors = abs(power) * values**power * errors / values
+        values, truth = values**power, truth**power
+    pull = np.abs(values - truth) / errors
     return float(np.mean(pull <= 1.0)), float(np.mean(pull <= 2.0))
 
 
@@ -153,9 +161,10 @@ def failures(flags: np.ndarray) -> str:
     return " ".join(f"{str(f.name).lower()}:{shares[f.name]:.4f}" for f in Flag if f & fatal and shares[f.name])
 
 
-def judged(row: Row) -> list[str]:
+def judged(row: Row, of_power: bool = False) -> list[str]:
     """Return the criteria that the row misses beyond two standard errors of its number of curves.
 
+    of_power: coverage is that of E^(−2/3).
     The quartiles of n Gaussian values give the scatter to 1/√(0.74·n) and the median to 1.25·σ/√n.
     """
     count = max(1.0, row.curves * row.valued)
@@ -168,11 +177,14 @@ def judged(row: Row) -> list[str]:
     if row.bound < 0.10 and row.scatter > 1.10 * slack * row.bound:
         # for correlated noise: does it miss what plain least squares can do, or only what weights could?
         missed.append("scatter" if row.scatter > 1.10 * slack * row.bound_unweighted else "scatter (weights)")
-    for share, low, high, name in ((row.within_one, 0.66, 0.70, "1σ"), (row.within_two, 0.94, 0.97, "2σ")):
-        two = 2.0 * math.sqrt(low * (1 - low) / count)
-        if share < low - two:
+    one, two = (row.within_one, row.within_two)
+    if of_power:
+        one, two = (row.within_one_of_power, row.within_two_of_power)
+    for share, low, high, name in ((one, 0.66, 0.70, "1σ"), (two, 0.94, 0.97, "2σ")):
+        doubt = 2.0 * math.sqrt(low * (1 - low) / count)
+        if share < low - doubt:
             missed.append(f"{name} low")
-        elif share > high + two:
+        elif share > high + doubt:
             missed.append(f"{name} high")
     return missed
 
@@ -214,6 +226,7 @@ def row_of(drive: Drive, made: np.ndarray, kind: str, sigma: float, limit: Bound
         float((high - low) / 1.349),
         stated,
         *within(records, "modulus", material.modulus, valued),
+        *within(records, "modulus", material.modulus, valued, -2.0 / 3.0),
         float(valued.mean()),
         float(np.nanmedian(records["adhesion"]) / material.adhesion - 1) if valued.any() else math.nan,
         *within(records, "adhesion", material.adhesion, every),
@@ -295,6 +308,43 @@ def misses_table(rows: list[Row], name: str, key: str) -> str:
     return "\n".join(text)
 
 
+def bounds_table(rows: list[Row]) -> str:
+    """Return how many conditions pass by how well the data bound the modulus, and what the coverage of E has to do."""
+    columns = ("conditions", "pass", "pass, coverage of E^(−2/3)", "valued, median", "valued where they miss")
+    text = ["| bound | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
+    for low, high in itertools.pairwise((0.0, 0.1, 0.2, 1.0 / 3.0, 0.5, 1.0, math.inf)):
+        group = [r for r in rows if low <= r.bound < high]
+        if not group:
+            continue
+        missing = [r.valued for r in group if judged(r, of_power=True)]
+        text.append(
+            f"| {low:.0%} … {high:.0%} | {len(group)} | {sum(not r.misses for r in group)}"
+            f" | {len(group) - len(missing)} | {np.median([r.valued for r in group]):.0%}"
+            f" | {f'{np.median(missing):.0%}' if missing else ''} |"
+        )
+    return "\n".join(text).replace("… inf%", "…")
+
+
+def ideal_table() -> str:
+    """Return what an ideal fit reaches: B Gaussian and at its bound, E = B^(−3/2), given where B > 3σ_B."""
+    text = ["| σ_E/E | valued | median error | 1σ | 2σ | 1σ of E^(−2/3) | 2σ |", "|---" * 7 + "|"]
+    chance = np.random.default_rng(0).standard_normal(1_000_000)
+    for relative in (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5):
+        sigma = relative / 1.5
+        compliance = 1.0 + sigma * chance
+        compliance = compliance[compliance > 3.0 * sigma]
+        modulus = compliance**-1.5
+        pull = np.abs(modulus - 1.0) / (1.5 * modulus * sigma / compliance)
+        of_power = np.abs(compliance - 1.0) / sigma
+        shares = [np.mean(p <= n) for p in (pull, of_power) for n in (1, 2)]
+        text.append(
+            f"| {relative:.0%} | {len(compliance) / len(chance):.0%} | {np.median(modulus) - 1:+.1%} | "
+            + " | ".join(f"{share:.1%}" for share in shares)
+            + " |"
+        )
+    return "\n".join(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a part of the matrix, in a minute")
@@ -306,7 +356,11 @@ def main() -> None:
     parser.add_argument("--method", choices=("ml", "qnm"), default="ml")
     parser.add_argument("--each", action="store_true", help="print every row, not the summary")
     parser.add_argument("--csv", help="every row, every column")
+    parser.add_argument("--ideal", action="store_true", help="print only what coverage an ideal fit reaches")
     arguments = parser.parse_args()
+    if arguments.ideal:
+        print(ideal_table())
+        return
     full = {"samples": SAMPLES, "noise": NOISE_NM, "curves": 2000}
     for name, value in (QUICK if arguments.quick else full).items():
         if getattr(arguments, name) is None:
@@ -332,6 +386,7 @@ def main() -> None:
         return
     print(table_of_materials(), misses_table(rows, "material", "material"), sep="\n\n", end="\n\n")
     print(misses_table(rows, "samples", "samples"), misses_table(rows, "noise nm", "noise_nm"), sep="\n\n", end="\n\n")
+    print(bounds_table(rows), end="\n\n")
     worst = sorted((r for r in rows if r.misses), key=badness, reverse=True)
     for title, group in (
         ("a bound below 10 %", [r for r in worst if r.bound < 0.10]),

@@ -129,6 +129,19 @@ def test_without_a_compiler_the_install_fails_and_says_what_is_missing(checkout)
     assert "apt install gcc" in done.stderr
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there it is the only way")
+def test_without_vector_types_the_bytes_are_the_same(checkout, tmp_path):
+    """As MSVC takes the kernel: one curve and one sample at a time, though it may use AVX2 and says so."""
+    folder = tmp_path / "scalar"
+    shutil.copytree(checkout, folder, ignore=shutil.ignore_patterns("build", "dist", "*.so"))
+    code = "import sys; sys.argv = ['setup.py', 'build_ext', '--inplace']; exec(open('setup.py').read())"
+    done = build(folder, code, CFLAGS="-DFVPROC_SCALAR -Wall -Wextra -Werror", FVPROC_DEBUG="")
+    assert done.returncode == 0, done.stderr[-4000:]
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    assert records_of(folder, mine) == records_of(PACKAGE.parent, mine)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="the debug build is made on Linux and macOS")
 def test_the_debug_build_with_bounds_checks_says_the_same(checkout, tmp_path):
     """Catches reads beyond an array that a build without checks gets away with."""

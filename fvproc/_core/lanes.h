@@ -13,7 +13,11 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__GNUC__) || defined(__clang__)
+/* FVPROC_SCALAR: as a compiler without vector types, MSVC, has it; tests/test_packaging.py builds that with gcc */
+#if (defined(__GNUC__) || defined(__clang__)) && !defined(FVPROC_SCALAR)
+#if defined(__AVX2__)
+#define FVPROC_AVX2     /* MSVC, too, says __AVX2__, but its lanes are numbers */
+#endif
 
 /* the compilers make poor code of a minimum, or of a test of a mask, written element by element */
 #if defined(__SSE2__)
@@ -258,11 +262,26 @@ FVPROC_INLINE fvproc_lanes fvproc_load(const double *p) {
     memcpy(&x, p, sizeof x);
     return x;
 }
+#if defined(FVPROC_AVX2)
+/* Four numbers added in pairs. */
+FVPROC_INLINE double fvproc_sum_of_four(__m256d x) {
+    __m128d low = _mm256_castpd256_pd128(x), high = _mm256_extractf128_pd(x, 1);
+    return (_mm_cvtsd_f64(low) + _mm_cvtsd_f64(_mm_unpackhi_pd(low, low)))
+        + (_mm_cvtsd_f64(high) + _mm_cvtsd_f64(_mm_unpackhi_pd(high, high)));
+}
+#endif
 /* Eight partial sums in 8 / FVPROC_LANES registers added in pairs: i and i + 4, and so forth. */
 FVPROC_INLINE double fvproc_sum_of_eight(const fvproc_lanes *p) {
+#if defined(FVPROC_AVX2) && defined(__AVX512F__)
+    return fvproc_sum_of_four(
+        _mm256_add_pd(_mm512_castpd512_pd256((__m512d)p[0]), _mm512_extractf64x4_pd((__m512d)p[0], 1)));
+#elif defined(FVPROC_AVX2)
+    return fvproc_sum_of_four(_mm256_add_pd((__m256d)p[0], (__m256d)p[1]));
+#else
     double b[8];
     memcpy(b, p, sizeof b);
     return ((b[0] + b[4]) + (b[1] + b[5])) + ((b[2] + b[6]) + (b[3] + b[7]));
+#endif
 }
 FVPROC_INLINE void fvproc_store(double *p, fvproc_lanes x) { memcpy(p, &x, sizeof x); }
 
@@ -276,7 +295,7 @@ FVPROC_INLINE void fvproc_wide_store(float *p, fvproc_wide x) { memcpy(p, &x, si
 /* Sixteen partial sums in 16 / FVPROC_WIDE registers added in pairs, in double precision: i and i + 8, those and the
  * ones four on, and so forth. */
 FVPROC_INLINE double fvproc_gathered(const fvproc_wide *p) {
-#if defined(__AVX2__)
+#if defined(FVPROC_AVX2)
 #if defined(__AVX512F__)
     __m512d a = _mm512_add_pd(
         _mm512_cvtps_pd(_mm512_castps512_ps256((__m512)p[0])), _mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)p[0], 1)));
@@ -288,9 +307,7 @@ FVPROC_INLINE double fvproc_gathered(const fvproc_wide *p) {
         _mm256_add_pd(
             _mm256_cvtps_pd(_mm256_extractf128_ps(low, 1)), _mm256_cvtps_pd(_mm256_extractf128_ps(high, 1))));
 #endif
-    __m128d c = _mm256_castpd256_pd128(b), d = _mm256_extractf128_pd(b, 1);
-    return (_mm_cvtsd_f64(c) + _mm_cvtsd_f64(_mm_unpackhi_pd(c, c)))
-        + (_mm_cvtsd_f64(d) + _mm_cvtsd_f64(_mm_unpackhi_pd(d, d)));
+    return fvproc_sum_of_four(b);
 #else
     float a[16];
     double b[8];

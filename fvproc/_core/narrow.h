@@ -9,7 +9,7 @@
 
 #include "lanes.h"
 
-#if defined(__GNUC__) || defined(__clang__)
+#if FVPROC_LANES > 1
 
 /* twice as many int16 as there are floats; the arithmetic stops at the limits instead of wrapping round */
 #define FVPROC_NARROW (2 * FVPROC_WIDE)
@@ -177,7 +177,8 @@ FVPROC_INLINE void fvproc_add_shorts(const int16_t *x, ptrdiff_t n, int32_t *out
 #endif
     for (; i < n; i++) out[i] = x[2 * i] + x[2 * i + 1];
 }
-FVPROC_INLINE void fvproc_add_ints(const int32_t *restrict x, ptrdiff_t n, int32_t *restrict out) {
+/* __restrict: MSVC knows the word of C99 only if told to */
+FVPROC_INLINE void fvproc_add_ints(const int32_t *__restrict x, ptrdiff_t n, int32_t *__restrict out) {
     for (ptrdiff_t i = 0; i < n; i++) out[i] = x[2 * i] + x[2 * i + 1];
 }
 

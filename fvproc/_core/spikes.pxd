@@ -147,7 +147,7 @@ cdef inline Py_ssize_t next_bend(const float* f, Py_ssize_t i, Py_ssize_t stop, 
 
 cdef inline double spike_limit(const float* f, Py_ssize_t n, double step, float* greatest) noexcept nogil:
     """The limit, and the greatest bend; n >= 32."""
-    cdef wide[4] s
+    cdef wide[16] s
     cdef wide x, low, high, top = wide_splat(0.0)
     cdef Py_ssize_t i = 2, whole = 2 + (n - 4) // PARTS * PARTS
     cdef float second

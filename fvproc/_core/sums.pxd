@@ -12,7 +12,7 @@ from fvproc._core.narrow cimport add_ints, add_shorts
 
 cdef enum:
     PARTS = 16              # partial sums
-    EACH = PARTS // WIDE    # registers that hold them
+    EACH = PARTS // WIDE    # registers that hold them: 16 where a register is one sample
     PADDING = 2 * PARTS     # zeros behind a branch's samples
     WIDEST_BLOCK = 65536
 
@@ -91,10 +91,10 @@ cdef inline void block_means_of_shorts(
 
 cdef inline void noise_sums(const float* zeta, const float* d, Py_ssize_t n, double* sums) noexcept nogil:
     """sums[0..3] = Σd, Σζd, Σd², Σd·d', d' the next sample; d is zero beyond n (see subtract_line)."""
-    cdef wide[4] ones
-    cdef wide[4] moments
-    cdef wide[4] squares
-    cdef wide[4] products
+    cdef wide[16] ones
+    cdef wide[16] moments
+    cdef wide[16] squares
+    cdef wide[16] products
     cdef wide x
     cdef Py_ssize_t i = 0
     cdef int k
@@ -119,7 +119,7 @@ cdef inline void noise_sums(const float* zeta, const float* d, Py_ssize_t n, dou
 
 cdef inline double weighted(const float* w, const float* d, Py_ssize_t n) noexcept nogil:
     """Σ w·d; d is zero beyond n."""
-    cdef wide[4] s
+    cdef wide[16] s
     cdef Py_ssize_t i = 0
     cdef int k
     for k in range(EACH):
@@ -133,7 +133,7 @@ cdef inline double weighted(const float* w, const float* d, Py_ssize_t n) noexce
 
 cdef inline double weighted_below(const float* w, const float* d, Py_ssize_t n) noexcept nogil:
     """Σ w·min(d, 0)."""
-    cdef wide[4] s
+    cdef wide[16] s
     cdef wide zero = wide_splat(0.0)
     cdef Py_ssize_t i = 0, whole = n // PARTS * PARTS
     cdef double total

@@ -55,15 +55,15 @@ cdef inline void fit_line(
     cdef double* sd = work
     cdef double* ss = work + count + SIDE
     cdef double* roots = work + 2 * (count + SIDE)
-    cdef lanes[4] sums_n
-    cdef lanes[4] sums_x
-    cdef lanes[4] sums_y
-    cdef lanes[4] sums_xx
-    cdef lanes[4] sums_xy
-    cdef lanes[4] sums_yy
-    cdef lanes[4] sums_q
-    cdef lanes[4] sums_xq
-    cdef lanes[4] sums_qq
+    cdef lanes[8] sums_n
+    cdef lanes[8] sums_x
+    cdef lanes[8] sums_y
+    cdef lanes[8] sums_xx
+    cdef lanes[8] sums_xy
+    cdef lanes[8] sums_yy
+    cdef lanes[8] sums_q
+    cdef lanes[8] sums_xq
+    cdef lanes[8] sums_qq
     cdef double sx, sy, sxx, sxy, syy, sq, sxq, sqq
     cdef double n, slope, intercept, spread, residual, error, at
     cdef lanes x, y, w, q, r, p, zero = splat(0.0), attraction = splat(adhesion)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from simulated import CASES, measure
 
-from fvproc import _core
+from fvproc import _core, reference
 from fvproc.errors import KernelError
 from fvproc.quantities import QUANTITIES, RECORD, Flag
 from fvproc.volume import RawBranch, RawTile
@@ -33,6 +33,22 @@ def test_bytes_do_not_depend_on_the_tiles_or_on_threads():
         with ThreadPoolExecutor(4) as pool:
             parts = list(pool.map(lambda rows: _core.fit_tile(part(measured.raw, rows), measured.settings), tiles))
         assert np.concatenate(parts).tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["white", "known noise"])
+def test_a_far_part_shorter_than_a_block_leaves_nothing_to_chance(known):
+    """Two hundredths of 607 samples are no whole block: what stood in memory told the baseline from the contact."""
+    measured = measure(CASES["1.5 GPa"], curves=12, samples=607, baseline={"fraction": 0.02})
+    kernel_settings = measured.settings
+    if known:
+        shape = (0.5, 0.0, 0.5, 0.0, 0.1, 0.0, 0.0, 0.0)
+        kernel_settings = replace(kernel_settings, noise=(shape, shape))
+    whole = _core.fit_tile(measured.raw, kernel_settings)
+    assert np.isfinite(whole["modulus"]).all()
+    alone = [_core.fit_tile(part(measured.raw, slice(i, i + 1)), kernel_settings) for i in range(12)]
+    assert np.concatenate(alone).tobytes() == whole.tobytes()
+    if not known:
+        np.testing.assert_array_equal(reference.fit_tile(measured.raw, kernel_settings)["flags"], whole["flags"])
 
 
 def test_bytes_do_not_depend_on_strides_or_on_z_being_shared():

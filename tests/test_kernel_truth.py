@@ -8,6 +8,8 @@ from simulated import CASES, Case, measure
 
 from fvproc import _core, reference
 from fvproc.quantities import QUANTITIES, Flag
+from fvproc.reference.artefacts import find_steps
+from fvproc.reference.branch import load_branch, survey
 
 FITS = {"kernel": (_core.fit_tile, 1200), "reference": (reference.fit_tile, 30)}
 
@@ -190,6 +192,34 @@ def test_four_samples_in_contact_bear_a_fit(fit, curves):
         for group in (few, ~few & np.isfinite(records["modulus"])):
             pull = np.abs(records["modulus"][group] - 10.7e9) / records["modulus_std"][group]
             assert np.mean(pull < 2) > 0.88
+
+
+def test_no_fit_rests_before_its_minimum():
+    """Steps that were refused gain nothing; what they promised says that the minimum lies elsewhere."""
+    case = Case(58e9, 200.0, 40e-9, 600e-9, 20e-9, 60e-9)
+    measured = measure(case, curves=80, sigma=2e-10, seed=5)
+    kernel, twin = (f(measured.raw, measured.settings) for f in (_core.fit_tile, reference.fit_tile))
+    both = np.isfinite(kernel["modulus"]) & np.isfinite(twin["modulus"])
+    assert both.mean() > 0.9
+    for quantity in ("modulus", "adhesion", "contact_point"):
+        off = np.abs(kernel[quantity][both].astype(float) - twin[quantity][both]) / twin[f"{quantity}_std"][both]
+        assert off.max() < 0.4, quantity  # 1.5 where three refused steps counted as three that gain nothing
+
+
+def test_a_sample_is_one_of_the_fit_or_free_and_never_both():
+    """How far a hidden pull-off may lie follows from the noise, which is measured twice."""
+    case = Case(58e9, 200.0, 40e-9, 600e-9, 20e-9, 60e-9)
+    measured = measure(case, curves=40, sigma=1e-11, flicker=2e-10)
+    hidden = 0
+    for curve in range(40):
+        branch = load_branch(
+            measured.raw.retract, curve, measured.settings.retract_deflection, measured.settings.retract_z, False
+        )
+        survey(branch, None, measured.settings, 0.0, find_steps)
+        if not branch.ends:
+            hidden += 1
+            assert branch.free >= branch.fitted
+    assert hidden > 10
 
 
 def test_slow_noise_before_a_weak_contact_is_no_contact_never_left():

@@ -106,6 +106,8 @@ cdef inline void make_axis(
         axis.bits += 1
     axis.blocks = blocks
     axis.far = (n - far + width - 1) // width
+    if axis.far > blocks - 2 and blocks > 1:
+        axis.far = blocks - 2   # a far part shorter than two blocks, which a line wants
     if n == 0:
         return
     for i in range(n, n + PADDING):

@@ -16,7 +16,7 @@ from fvproc._core.types cimport (
 
 cdef enum:
     FEWEST_OF_WINDOW = 5
-    FEWEST_CARRIED = 8  # samples in contact: a fit of five is too often one of four
+    FEWEST_CARRIED = 8  # samples in contact: of fewer, noise decides how many there are
     DETECTABLE = 5      # multiples of the noise
 
 cdef extern from *:

@@ -78,7 +78,7 @@ cdef inline void set_tolerance(
     cdef double[8] difference
     cdef lanes[8] parts
     cdef Py_ssize_t far = axis.far, blocks = axis.blocks, i
-    cdef double count = blocks - far, mean, spread, a = 1.0, f0 = 0.0, f1 = 0.0, at, total, v0, v1, v2
+    cdef double count = blocks - far, mean, spread, a, f0 = 0.0, f1 = 0.0, at, total, v0, v1, v2
     cdef double of_block, of_step, of_mean, of_both, of_slope, per_sample = 1.0 / axis.width
     cdef int j, r
     if far >= blocks:

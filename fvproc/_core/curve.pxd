@@ -9,7 +9,7 @@ from fvproc._core.contact cimport detect_contact, first_of_fit
 from fvproc._core.edges cimport smoothed_minimum
 from fvproc._core.model cimport compliance_power
 from fvproc._core.noise cimport set_components, take_components
-from fvproc._core.points cimport conclude, pose, samples_of_fit
+from fvproc._core.points cimport conclude, pose
 from fvproc._core.problem cimport Problem, Solution
 from fvproc._core.types cimport (
     BEYOND_TIP_SHAPE, CONTACT_NOT_FOUND, DMT_DOUBTFUL, FEW_POINTS, FIELDS, FILM_DOUBTFUL, JKR_DOUBTFUL,
@@ -86,7 +86,7 @@ cdef inline void pose_curve(
         elif not settings.maximum_likelihood:
             adhesion = -smoothed_minimum(branch)
     if settings.maximum_likelihood:
-        curve.fit_count = samples_of_fit(branch)
+        curve.fit_count = branch.fitted
         curve.fit.status = pose(
             branch, 0, curve.fit_count, settings.adhesive and not settings.adhesion_minimum, adhesion,
             own_baseline(settings), not settings.fit_approach, curve.film_reach, fits, lane
@@ -104,7 +104,7 @@ cdef inline void pose_curve(
             curve.contact_count = 0
             return
         curve.contact_begin = first_of_fit(branch, settings, detected)
-    curve.contact_count = samples_of_fit(branch)
+    curve.contact_count = branch.fitted
     curve.contact.status = pose(
         branch, curve.contact_begin, curve.contact_count, branch.pulled, -branch.lowest if branch.pulled else 0.0,
         own_baseline(settings), False, curve.film_reach, contacts, lane

@@ -48,6 +48,7 @@ cdef inline void find_edges(Branch* branch, const Law* law, bint retract) noexce
     branch.peak_at = first_at_least(branch.d, <float>branch.peak, 0, n)
     branch.zero = first_at_most(branch.d, 0.0, branch.peak_at, n)
     branch.end = branch.zero
+    branch.back = branch.zero
     branch.pulled = False
     branch.ends = False
     branch.several = False
@@ -76,7 +77,6 @@ cdef inline void find_edges(Branch* branch, const Law* law, bint retract) noexce
             branch.holds = z[branch.lowest_at]
             branch.back = first_at_least(branch.d, 0.0, branch.off, n)
         return
-    branch.back = branch.end
     i = first_at_most(d, <float>(FREE * branch.noise), branch.peak_at, n)
     if i < branch.peak_at + 3:
         return
@@ -248,8 +248,8 @@ cdef inline double smoothed_minimum(const Branch* branch) noexcept nogil:
     cdef const float* d = branch.d
     if first < branch.zero:
         first = branch.zero
-    if branch.pulled and last > branch.end:
-        last = branch.end
+    if branch.pulled and last > branch.off:
+        last = branch.off
     if last > branch.axis.n:
         last = branch.axis.n
     count = last - first

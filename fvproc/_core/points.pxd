@@ -123,7 +123,7 @@ cdef inline Py_ssize_t take_points(
     """Add the points from `start` toward `stop` to `points` of a lane; return how many there are then.
 
     Points of samples that grow in number with the distance from the start: what a sample far from it tells, its
-    neighbours tell nearly as well. Outside the contact, where the model is a line, they may be wider.
+    neighbours tell nearly as well. Beyond the first zero crossing, where the model soon is a line, they may be wider.
     """
     cdef const double* way = branch.axis.way
     cdef const double* way2 = branch.axis.way2

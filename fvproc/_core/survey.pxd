@@ -80,10 +80,12 @@ cdef inline void survey_branch(
         # few samples, and correlated ones, tell less noise than there is
         noise = branch.noise * sqrt(branch.inflation) * (1.0 + 24.0 / (branch.axis.n - far * branch.axis.width))
         find_steps(branch, noise, doubt, settings.maximum_likelihood and not settings.adhesion_minimum)
+    # once: the noise is measured anew below, and no sample may count twice, as one of the fit and as a free one
+    branch.fitted = samples_of_fit(branch)
     if branch.start < branch.back:
         branch.start = branch.back if branch.back < branch.axis.n else branch.axis.n
     if settings.maximum_likelihood:
-        first = branch.back + 1 if branch.ends else samples_of_fit(branch)
+        first = branch.back + 1 if branch.ends else branch.fitted
         if first < branch.start:
             first = branch.start
         if first < branch.axis.n - FEWEST_BASELINE:

@@ -188,6 +188,7 @@ cdef struct Branch:
     bint ends                   # the end of contact is known to lie between samples end − 1 and off
     Py_ssize_t off              # samples [end, off) may be in contact or not
     double holds                # z until which contact lasts at least; it ends between there and z[off]
+    Py_ssize_t fitted           # samples [0, fitted) are those that a fit looks at
     Py_ssize_t back             # the force has come back to the baseline: off, but where it takes several samples
     bint several                # it came back in more than one step
     double jump_width           # nm, of a pull-off that takes several samples; 0 of a jump

@@ -48,6 +48,7 @@ class Branch:
     ends: bool = False
     off: int = 0
     holds: float = 0.0
+    fitted: int = 0
     back: int = 0
     several: bool = False
     jump_width: float = 0.0
@@ -126,7 +127,7 @@ def survey(
     count = int(settings.baseline_fraction * branch.n)
     branch.width = block_width(branch.n, count)
     blocks = branch.n // branch.width
-    branch.far = -(-(branch.n - count) // branch.width)
+    branch.far = min(-(-(branch.n - count) // branch.width), blocks - 2)
     branch.centre = float(branch.z[branch.n - 1 - count // 2])
     shape = blocks, branch.width
     means = branch.d[: blocks * branch.width].reshape(shape).mean(1)
@@ -160,9 +161,10 @@ def survey(
             doubt = 4.0 * math.sqrt(variance)
         noise = branch.noise * math.sqrt(branch.inflation) * (1.0 + 24.0 / (branch.n - far * branch.width))
         steps(branch, noise, doubt, settings.maximum_likelihood and not settings.adhesion_minimum)
+    branch.fitted = samples_of_fit(branch)
     branch.start = max(branch.start, min(branch.back, branch.n))
     if settings.maximum_likelihood:
-        first = max(branch.back + 1 if branch.ends else samples_of_fit(branch), branch.start)
+        first = max(branch.back + 1 if branch.ends else branch.fitted, branch.start)
         if first < branch.n - FEWEST_BASELINE:
             measure_noise(branch, first, order, quantum)
 
@@ -335,7 +337,7 @@ def smoothed_minimum(branch: Branch) -> float:
     """Straight line through the lowest sample and two neighbours on either side, at the lowest sample."""
     first, last = max(branch.lowest_at - 2, branch.zero), min(branch.lowest_at + 3, branch.n)
     if branch.pulled:
-        last = min(last, branch.end)
+        last = min(last, branch.off)
     if last - first < 1:
         return branch.lowest
     z, d = branch.z[first:last], branch.d[first:last]

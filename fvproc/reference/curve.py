@@ -18,7 +18,6 @@ from fvproc.reference.branch import (
     judge_contact,
     load_branch,
     lost_work,
-    samples_of_fit,
     saturated,
     smoothed_minimum,
     survey,
@@ -132,7 +131,7 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings, thickness: flo
         fit = fit_contact(
             s.law,
             fitted,
-            samples_of_fit(fitted),
+            fitted.fitted,
             s.adhesive and not s.adhesion_minimum,
             adhesion,
             own_baseline,
@@ -172,8 +171,7 @@ def _approach_contact(branch: Branch, s: KernelSettings, own_baseline: int, quan
             return Fit(z0=detected.z0, z0_std=detected.std)
         begin = first_of_fit(branch, s, detected)
     pull = -branch.lowest if branch.pulled else 0.0
-    count = samples_of_fit(branch)
-    fit = fit_contact(s.law, branch, count, branch.pulled, pull, own_baseline, False, quantum, reach, begin)
+    fit = fit_contact(s.law, branch, branch.fitted, branch.pulled, pull, own_baseline, False, quantum, reach, begin)
     return fit if branch.z[-1] < fit.z0 < branch.z[0] else replace(fit, status=Flag.CONTACT_NOT_FOUND)
 
 

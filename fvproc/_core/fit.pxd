@@ -258,8 +258,8 @@ cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
         rests = none()
         if iteration % 3 == 2:
             # a sample at the very end of contact, where the model has a corner, may turn the steps back and forth:
-            # three that have gained less than a thirtieth of the variance, and promise no more than three tenths, say that
-            # the minimum is here
+            # three that have gained less than a thirtieth of the variance, and promise no more than three tenths, say
+            # that the minimum is here
             rests = busy & less(earlier - state.cost, 300.0 * limit) & less(promised, 3000.0 * limit)
             earlier = state.cost
         for j in range(PARAMETERS):

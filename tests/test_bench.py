@@ -96,7 +96,8 @@ def row(**changes):
         "shared_z": True, "curves": 2000, "in_contact": 40.0, "pull_off": 100.0, "jump_seen": 1.0, "bound": 0.05,
         "bound_unweighted": 0.06, "bound_with_jump": 0.05, "unweighted_with_jump": 0.06,
         "error": 0.0, "scatter": 0.05, "stated": 0.05,
-        "within_one": 0.683, "within_two": 0.955, "valued": 1.0, "adhesion_error": 0.0,
+        "within_one": 0.683, "within_two": 0.955, "within_one_of_power": 0.683, "within_two_of_power": 0.955,
+        "valued": 1.0, "adhesion_error": 0.0,
         "adhesion_within_one": 0.68, "adhesion_within_two": 0.95, "lower_above": 0.05, "failures": "",
         "correlated": 0.0,
     }  # fmt: skip
@@ -122,6 +123,24 @@ def row(**changes):
 )
 def test_a_row_names_the_criteria_that_it_misses(changes, misses):
     assert truth.judged(row(**changes)) == misses
+
+
+def test_coverage_of_a_power_is_judged_where_it_is_asked_for():
+    skewed = row(within_two=0.92, within_one_of_power=0.60)
+    assert truth.judged(skewed) == ["2σ low"]
+    assert truth.judged(skewed, of_power=True) == ["1σ low"]
+
+
+def test_errors_are_symmetric_in_the_power_that_the_compliance_has():
+    """E = B^(−3/2) of a Gaussian B, with the error that its derivative gives."""
+    compliance = 1.0 + 0.2 * np.random.default_rng(0).standard_normal(200_000)
+    compliance = compliance[compliance > 0.2]
+    records = np.zeros(len(compliance), [("modulus", float), ("modulus_std", float)])
+    records["modulus"] = 1e9 * compliance**-1.5
+    records["modulus_std"] = 1.5 * records["modulus"] * 0.2 / compliance
+    every = np.ones(len(records), bool)
+    assert truth.within(records, "modulus", 1e9, every, -2.0 / 3.0) == pytest.approx((0.683, 0.955), abs=0.005)
+    assert truth.within(records, "modulus", 1e9, every)[1] < 0.93
 
 
 def test_compare_tells_what_got_slower(tmp_path):

@@ -12,6 +12,7 @@ are counted. Compilers differ by some per cent, which the margin covers. Without
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,9 +122,16 @@ def main() -> int:
     found, status = {}, 0
     with tempfile.TemporaryDirectory() as folder:
         prepare(folder)
-        for instruction_set in [name for name in available_instruction_sets() if name != "avx512"]:
-            for recipe in RECIPES:
-                few, many = (counted(recipe, instruction_set, n, folder) for n in (CURVES, 3 * CURVES))
+        cases = list(itertools.product([n for n in available_instruction_sets() if n != "avx512"], RECIPES))
+        # a processor each: what else the machine does changes no count
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            counts = {
+                (*case, n): pool.submit(counted, case[1], case[0], n, folder)
+                for case in cases
+                for n in (CURVES, 3 * CURVES)
+            }
+            for instruction_set, recipe in cases:
+                few, many = (counts[instruction_set, recipe, n].result() for n in (CURVES, 3 * CURVES))
                 each, key = round((many - few) / (2 * CURVES)), f"{instruction_set}, {recipe}"
                 bound = bounds.get(key)
                 over = bound is not None and each > bound

@@ -186,7 +186,8 @@ def test_four_samples_in_contact_bear_a_fit(fit, curves):
     records = fit(measured.raw, measured.settings)
     few = records["n_fit"] == 4
     assert 0.2 < few.mean() < 0.8
-    assert np.isfinite(records["modulus"]).mean() > 0.6  # some have three; of five and more are 0.2
+    # some have three; of five and more are 0.2; of thirty curves the share is too uncertain for more
+    assert np.isfinite(records["modulus"]).mean() > (0.8 if curves > 1000 else 0.6)
     assert np.all(records["flags"][few] & np.uint32(Flag.FEW_POINTS))
     if curves > 1000:
         for group in (few, ~few & np.isfinite(records["modulus"])):
@@ -203,7 +204,7 @@ def test_no_fit_rests_before_its_minimum():
     assert both.mean() > 0.9
     for quantity in ("modulus", "adhesion", "contact_point"):
         off = np.abs(kernel[quantity][both].astype(float) - twin[quantity][both]) / twin[f"{quantity}_std"][both]
-        assert off.max() < 0.4, quantity  # 1.5 where three refused steps counted as three that gain nothing
+        assert off.max() < 0.4, quantity
 
 
 def test_a_sample_is_one_of_the_fit_or_free_and_never_both():

@@ -31,6 +31,7 @@ CURVES = 200
 SAMPLES = 512
 RECIPES: dict[str, dict[str, dict[str, str]]] = {
     "ml": {},
+    "ml, modulus and adhesion": {"maps": {"quantities": "modulus, adhesion"}},
     "ml, own z": {},
     "ml, slow noise": {},
     "ml, slow noise, own z": {},

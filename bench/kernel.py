@@ -38,10 +38,12 @@ from fvproc.volume import ForceVolume, RawBranch, RawTile
 HERE = Path(__file__).parent
 RECIPES: dict[str, dict[str, dict[str, str]]] = {
     "ml": {},
+    "ml, modulus and adhesion": {"maps": {"quantities": "modulus, adhesion"}},
     "ml, threshold": {"contact": {"method": "threshold"}},
     "qnm, threshold": {"fit": {"method": "qnm"}, "contact": {"method": "threshold"}},
     # the bare place where the method sees the contact: nothing is fitted on approach
     "qnm, detected": {"fit": {"method": "qnm"}, "contact": {"method": "threshold", "position": "detected"}},
+    "qnm, modulus and adhesion": {"fit": {"method": "qnm"}, "maps": {"quantities": "modulus, adhesion"}},
 }
 SAMPLES = (64, 128, 256, 512, 1024, 2048, 4096)
 SIGMA = 2e-11  # m
@@ -267,7 +269,7 @@ def plot(timings: list[Timing], path: Path) -> None:
     from matplotlib.ticker import ScalarFormatter
 
     figure, axes = plt.subplots(figsize=(6.0, 4.0), layout="constrained")
-    for recipe, marker in zip(RECIPES, "os^v", strict=True):
+    for recipe, marker in zip(RECIPES, "oDs^vP", strict=True):
         group = [t for t in timings if t.case.recipe == recipe]
         samples = [t.case.samples for t in group]
         axes.plot(samples, [t.per_sample * 1e9 for t in group], marker=marker, label=recipe)

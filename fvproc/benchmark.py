@@ -17,7 +17,7 @@ from fvproc.bound import modulus_bound
 from fvproc.errors import FvprocError
 from fvproc.maps import ParameterMaps
 from fvproc.quantities import QUANTITIES, Flag, readable
-from fvproc.recipe import Recipe, merged, read_settings
+from fvproc.recipe import Maps, Recipe, merged, read_settings
 from fvproc.volume import ForceVolume
 
 PathName = str | PathLike[str]
@@ -128,6 +128,7 @@ def evaluate(
         volume = readers.open_volume(path)
         own = path.with_suffix(".toml")
         recipe = Recipe.from_dict(merged(read_settings(own) if own.exists() else {}, settings or {}))
+        recipe = replace(recipe, maps=Maps())  # all of them are compared
         known = truth.read_truth(path)
         if "modulus" not in known:
             raise FvprocError(f"{path}: its /truth holds no modulus")

@@ -12,7 +12,7 @@ from fvproc import _core, engine, noise, systematic
 from fvproc.calibration_file import Calibrated
 from fvproc.errors import CalibrationError, RecipeError
 from fvproc.quantities import Flag, ordinary
-from fvproc.recipe import Recipe
+from fvproc.recipe import Maps, Recipe
 from fvproc.volume import ForceVolume, RawTile, Tile
 
 # Curves of a map that are looked at, in blocks of neighbours: a reader serves these in one go.
@@ -258,7 +258,7 @@ _BOTH = (systematic.STEP, 1.0 / systematic.STEP)
 
 
 def _begun(volume: ForceVolume, recipe: Recipe) -> Recipe:
-    """Return the recipe with a length of the tip to begin with: its own, the file's, or a guess."""
+    """Return the recipe, for all maps, with a length of the tip to begin with: its own, the file's, or a guess."""
     shape = recipe.tip.shape
     if shape == "punch":
         raise RecipeError(
@@ -267,7 +267,7 @@ def _begun(volume: ForceVolume, recipe: Recipe) -> Recipe:
     length, guess = ("half_angle", math.radians(20.0)) if shape == "cone" else ("radius", _GUESS)
     if getattr(recipe.tip, length) is None and getattr(volume, f"tip_{length}") is None:
         recipe = replace(recipe, tip=replace(recipe.tip, **{length: guess}))  # type: ignore[arg-type]
-    recipe = recipe.completed(volume)
+    recipe = replace(recipe, maps=Maps()).completed(volume)
     return replace(recipe, noise=noise.measured(volume, recipe))
 
 

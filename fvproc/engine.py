@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from fvproc import _core, readers
 from fvproc.errors import FileFormatError
 from fvproc.maps import CurveFit
 from fvproc.quantities import ordinary
-from fvproc.recipe import Film, Recipe
+from fvproc.recipe import Film, Maps, Recipe
 from fvproc.volume import ForceVolume, RawTile, Tile
 
 KERNEL_VERSION = _core.KERNEL_VERSION
@@ -79,7 +80,7 @@ def read_tile(volume: ForceVolume, tile: Tile) -> RawTile:
 
 
 def explain(volume: ForceVolume, recipe: Recipe, y: int, x: int) -> CurveFit:
-    """Fit one curve and return it with its fit.
+    """Fit one curve and return it with its fit; its record holds all quantities.
 
     Parameters
     ----------
@@ -98,6 +99,7 @@ def explain(volume: ForceVolume, recipe: Recipe, y: int, x: int) -> CurveFit:
         raise IndexError(f"pixel ({y}, {x}) is outside the grid of {ny} × {nx}")
     number = y * nx + x
     tile = Tile(number, number + 1)
+    recipe = replace(recipe, maps=Maps())  # for eyes: the fit is shown, whichever maps were asked for
     thickness = film_thickness(volume, recipe, tile)
     raw = read_tile(volume, tile)
     return CurveFit(y, x, *_core.explain(raw, _core.kernel_settings(volume, recipe), thickness=thickness))

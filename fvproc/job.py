@@ -62,7 +62,7 @@ class MapJob:
             for path in self.outputs:
                 writers.sweep(path)
         records = None if self._journal is None else self._journal.records.reshape(volume.shape)
-        self.maps = ParameterMaps(volume.grid, records, vendor_maps=vendor_maps)
+        self.maps = ParameterMaps(volume.grid, records, vendor_maps=vendor_maps, quantities=recipe.maps.names)
         self.resumed = 0 if self._journal is None else self._journal.kept()
         # an unfinished run had the right to write its outputs, and may have written some of them already
         self._overwrite = overwrite or self.resumed > 0
@@ -192,7 +192,7 @@ def refuse_input(output: PathName, volume: ForceVolume) -> None:
 
 def typical_curve(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> CurveFit | None:
     """Return the curve of median modulus with its fit, for a picture; None where there is none."""
-    pixel = engine.typical_pixel(maps.flags, maps["modulus"])
+    pixel = engine.typical_pixel(maps.flags, maps["modulus"]) if "modulus" in maps else None
     return None if pixel is None else engine.explain(volume, recipe, *pixel)
 
 

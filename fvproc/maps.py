@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fvproc.errors import FvprocError
 from fvproc.quantities import FLAG_MEANINGS, QUANTITIES, RECORD, Flag
 from fvproc.volume import Grid, Tile, VendorMap
 
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
     import xarray
 
 _BLOCK = 1 << 20  # records that are looked at together
+
+
+class NoSuchMap(FvprocError, KeyError):
+    """A quantity that is not among the maps."""
+
+    def __str__(self) -> str:
+        # a KeyError shows its argument in quotation marks
+        return str(self.args[0])
 
 
 class ParameterMaps:
@@ -35,6 +44,14 @@ class ParameterMaps:
         How the numbers came about; written to every output.
     vendor_maps : mapping of str to VendorMap, optional
         Maps of the instrument's own software.
+    quantities : sequence of str, optional
+        Those that the recipe asked for, in the order of the registry; by default all. The others are not in these maps:
+        in `records` they are NaN.
+
+    Attributes
+    ----------
+    quantities : tuple of str
+        The maps that there are, beside the flags.
     """
 
     def __init__(
@@ -44,6 +61,7 @@ class ParameterMaps:
         *,
         provenance: Mapping[str, Any] | None = None,
         vendor_maps: Mapping[str, VendorMap] | None = None,
+        quantities: Sequence[str] | None = None,
     ) -> None:
         if records is None:
             records = not_computed(grid.curves).reshape(grid.shape)
@@ -53,21 +71,39 @@ class ParameterMaps:
         self.records = records
         self.provenance: dict[str, Any] = dict(provenance or {})
         self.vendor_maps: dict[str, VendorMap] = dict(vendor_maps or {})
+        self.quantities = tuple(QUANTITIES) if quantities is None else tuple(quantities)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """Return the map of one quantity, (ny, nx) float32 in SI, or ``"flags"``, uint32; a view."""
-        if name not in RECORD.names:  # type: ignore[operator]
-            raise KeyError(f"no quantity {name!r}; choose from {', '.join(self)}, flags")
+        """Return the map of one quantity, (ny, nx) float32 in SI, or ``"flags"``, uint32; a view.
+
+        Raises
+        ------
+        NoSuchMap
+            Of an unknown quantity, and of one that the recipe did not ask for; it is a KeyError, too.
+        """
+        if name not in self:
+            if name in QUANTITIES:
+                raise NoSuchMap(
+                    f"{name}: not among these maps, whose recipe asked for {', '.join(self)}:"
+                    " process again with it, too, in maps.quantities"
+                )
+            raise NoSuchMap(f"no quantity {name!r}; choose from {', '.join(self)}, flags")
         return self.records[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(QUANTITIES)
+        return iter(self.quantities)
 
     def __len__(self) -> int:
-        return len(QUANTITIES)
+        return len(self.quantities)
 
     def __contains__(self, name: object) -> bool:
-        return name in RECORD.names  # type: ignore[operator]
+        return name == "flags" or name in self.quantities
+
+    def errors(self, name: str) -> np.ndarray | None:
+        """Return the standard errors of a quantity, (ny, nx) float32 in SI, a view; None where there are none."""
+        if f"{name}_std" not in self:
+            return None
+        return self[f"{name}_std"]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -112,7 +148,8 @@ class ParameterMaps:
         y, x = self.coordinates()
         systematic = self.provenance.get("systematic", {}).get("quantities", {})
         variables: dict[str, Any] = {}
-        for name, quantity in QUANTITIES.items():
+        for name in self:
+            quantity = QUANTITIES[name]
             attributes: dict[str, Any] = {"units": quantity.unit, "long_name": quantity.label}
             if name in systematic:
                 attributes["systematic_rel_std"] = systematic[name]["rel_std"]

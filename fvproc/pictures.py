@@ -88,7 +88,7 @@ def plot(
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise OutputError(f"{path}: a picture is a .png, .svg or .pdf")
     writers.check_writable(path, overwrite)
-    names = _names(kind, quantities)
+    names = _names(maps, kind, quantities)
     recipe = None
     if volume is not None:
         if volume.shape != maps.shape:
@@ -139,11 +139,13 @@ def _draw(
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def _names(kind: str, quantities: Sequence[str]) -> tuple[str, ...]:
+def _names(maps: ParameterMaps, kind: str, quantities: Sequence[str]) -> tuple[str, ...]:
     for name in quantities:
-        if name not in QUANTITIES:
-            raise FvprocError(f"quantity {name!r}: unknown; choose from {', '.join(QUANTITIES)}")
+        if name not in maps.quantities:
+            raise FvprocError(f"quantity {name!r}: not among the maps; choose from {', '.join(maps)}")
     names = tuple(quantities) or _DEFAULTS.get(kind, ())
+    if kind in ("maps", "histogram") and not quantities:
+        names = tuple(name for name in names if name in maps) or maps.quantities[:1]
     if kind == "correlation" and len(names) != 2:
         raise FvprocError(f"a correlation is of two quantities, not {len(names)}: {', '.join(names)}")
     return names
@@ -151,7 +153,8 @@ def _names(kind: str, quantities: Sequence[str]) -> tuple[str, ...]:
 
 def materials_or_all(maps: ParameterMaps) -> dict[str, np.ndarray]:
     """Return the materials of a map, or the whole of it where nothing has a modulus."""
-    return regions.materials(maps) or {"whole map": regions.everything(maps)}
+    found = regions.materials(maps) if "modulus" in maps else {}
+    return found or {"whole map": regions.everything(maps)}
 
 
 def curves_of(
@@ -167,7 +170,7 @@ def curves_of(
             raise FvprocError(f"--curve {y},{x}: the grid has {maps.shape[0]} rows and {maps.shape[1]} columns")
     if pixels:
         return [engine.explain(volume, recipe, y, x) for y, x in pixels]
-    if of is not None:
+    if of is not None and "modulus" in maps:
         typical = [
             engine.typical_pixel(maps.flags, np.where(mask, maps["modulus"], np.float32(np.nan)))
             for mask in of.values()

@@ -21,6 +21,7 @@ from fvproc.recipe_sections import (
     Deformation,
     Film,
     Fit,
+    Maps,
     Noise,
     Stiffness,
     Tip,
@@ -36,6 +37,7 @@ __all__ = [
     "Deformation",
     "Film",
     "Fit",
+    "Maps",
     "Noise",
     "Recipe",
     "Stiffness",
@@ -59,7 +61,7 @@ class Recipe:
         The probe.
     poisson_ratio : float or None
         Of the sample; None takes the file's, or 0.3.
-    baseline, noise, contact, fit, film, deformation, stiffness
+    baseline, noise, contact, fit, film, deformation, stiffness, maps
         The sections; see each class.
     version : int
         Of the recipe's layout; older ones are migrated by `from_dict`.
@@ -79,6 +81,7 @@ class Recipe:
     film: Film = field(default_factory=Film)
     deformation: Deformation = field(default_factory=Deformation)
     stiffness: Stiffness = field(default_factory=Stiffness)
+    maps: Maps = field(default_factory=Maps)
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -110,11 +113,16 @@ class Recipe:
     # ---- to and from plain data
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the recipe as a nested dict of plain values; `from_dict` turns it back into an equal one."""
+        """Return the recipe as a nested dict of plain values; `from_dict` turns it back into an equal one.
+
+        A recipe for all maps says nothing of them, so that digests of before there was a choice are still the same.
+        """
         data: dict[str, Any] = {"version": self.version, "sample": {"poisson_ratio": self.poisson_ratio}}
         for name in SECTIONS:
             section = dataclasses.asdict(getattr(self, name))
             data[name] = {key: list(v) if isinstance(v, tuple) else v for key, v in section.items()}
+        if self.maps == Maps():
+            del data["maps"]
         return data
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The sections of a recipe, from tip to stiffness: their settings with default and unit, and what each refuses."""
+"""The sections of a recipe, from tip to maps: their settings with default and unit, and what each refuses."""
 
 from __future__ import annotations
 
@@ -292,6 +292,48 @@ class Stiffness:
         check("stiffness", self)
 
 
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """Which quantities are computed and written; those not asked for cost no time and no room.
+
+    Parameters
+    ----------
+    quantities : "all" or sequence of str
+        Names of the registry. A quantity comes with its standard error, the modulus with its lower limit, too. What is
+        asked for has the values that it has among all; flags of what is not are not raised.
+
+    Raises
+    ------
+    RecipeError
+        If a name is unknown, or none is given.
+    """
+
+    quantities: str | tuple[str, ...] = option("all", "all, or a list of those to compute, such as modulus, adhesion")
+
+    def __post_init__(self) -> None:
+        from fvproc.quantities import QUANTITIES  # needs NumPy, which --help does without
+
+        check("maps", self)
+        given = self.quantities
+        if isinstance(given, str):
+            given = tuple(part.strip(" []()\"'") for part in given.split(","))
+        if not isinstance(given, (tuple, list)) or not given or not all(isinstance(name, str) for name in given):
+            raise RecipeError(f'maps.quantities = {self.quantities!r}: expected "all" or a list of names')
+        for name in given:
+            if name != "all" and name not in QUANTITIES:
+                raise RecipeError(f"maps.quantities: {name!r} is unknown; choose from all, {', '.join(QUANTITIES)}")
+        asked = {*given, *(f"{name}_std" for name in given), *(["modulus_lower"] if "modulus" in given else [])}
+        names = tuple(name for name in QUANTITIES if name in asked or "all" in given)
+        object.__setattr__(self, "quantities", "all" if len(names) == len(QUANTITIES) else names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The quantities, in the order of the registry."""
+        from fvproc.quantities import QUANTITIES
+
+        return tuple(QUANTITIES) if isinstance(self.quantities, str) else self.quantities
+
+
 SECTIONS: dict[str, type] = {
     "tip": Tip,
     "baseline": Baseline,
@@ -301,4 +343,5 @@ SECTIONS: dict[str, type] = {
     "film": Film,
     "deformation": Deformation,
     "stiffness": Stiffness,
+    "maps": Maps,
 }

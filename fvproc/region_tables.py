@@ -17,8 +17,7 @@ import numpy as np
 from fvproc import regions, sections, statistics
 from fvproc.errors import OutputError
 from fvproc.maps import ParameterMaps
-from fvproc.quantities import QUANTITIES, readable
-from fvproc.region_options import DEFAULT_QUANTITIES
+from fvproc.quantities import readable
 from fvproc.regions import RegionError
 from fvproc.statistics import Fit, Statistics
 
@@ -62,8 +61,7 @@ def find(maps: ParameterMaps, options: argparse.Namespace) -> Findings:
         If a region cannot be read or does not fit the map.
     """
     named = collect(maps, options.where, options.polygon, options.mask)
-    asked = list(QUANTITIES) if "all" in options.quantity else options.quantity
-    quantities = asked or list(DEFAULT_QUANTITIES)
+    asked = list(maps) if "all" in options.quantity else options.quantity
     if options.bins is not None and options.bins < 1:
         raise RegionError(f"--bins {options.bins}: at least one is needed")
     if bool(options.film) != bool(options.substrate):
@@ -85,9 +83,9 @@ def find(maps: ParameterMaps, options: argparse.Namespace) -> Findings:
         ends, unit = regions.points(text, "--profile")
         if len(ends) != 2:
             raise RegionError(f"--profile {text!r}: expected start and end, Y0,X0,Y1,X1")
-        for name in asked or ("modulus", "contact_height"):
+        for name in asked or [name for name in ("modulus", "contact_height") if name in maps] or list(maps)[:1]:
             profiles.append(sections.profile(maps, name, ends[0], ends[1], unit=unit, width=options.width))
-    found = statistics.statistics(maps, shown, quantities, bins=options.bins)
+    found = statistics.statistics(maps, shown, asked or None, bins=options.bins)
     return Findings(str(options.input), found, thickness, profiles)
 
 

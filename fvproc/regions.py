@@ -90,7 +90,7 @@ def _values(maps: ParameterMaps, name: str, term: str) -> tuple[np.ndarray, str]
     vendor = name.removeprefix("vendor:")
     if vendor != name and vendor in maps.vendor_maps:
         return maps.vendor_maps[vendor].values, maps.vendor_maps[vendor].unit
-    known = [*QUANTITIES, *(f"vendor:{key}" for key in maps.vendor_maps)]
+    known = [*maps, *(f"vendor:{key}" for key in maps.vendor_maps)]
     raise RegionError(f"region {term!r}: no quantity {name!r}; choose from {', '.join(known)}")
 
 
@@ -295,13 +295,14 @@ def materials(maps: ParameterMaps, quantity: str = "modulus", *, smallest: float
     RegionError
         If the quantity is unknown.
     """
-    if quantity not in QUANTITIES:
-        raise RegionError(f"quantity {quantity!r}: unknown; choose from {', '.join(QUANTITIES)}")
+    if quantity not in maps.quantities:
+        raise RegionError(f"quantity {quantity!r}: not among the maps; choose from {', '.join(maps)}")
     values = maps[quantity].astype(np.float64)
     log = QUANTITIES[quantity].log
     with np.errstate(invalid="ignore", divide="ignore"):
         placed = np.log(values) if log else values
-        errors = maps[f"{quantity}_std"] / (values if log else 1.0) if f"{quantity}_std" in QUANTITIES else None
+        errors = maps.errors(quantity)
+        errors = None if errors is None else errors / (values if log else 1.0)
     valued = np.isfinite(placed)
     if not valued.any():
         return {}

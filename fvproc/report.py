@@ -22,6 +22,8 @@ _SUMMARISED = ("modulus", "adhesion", "deformation", "indentation", "dissipation
 
 def summary(maps: ParameterMaps, path: Path, outputs: Sequence[Path], seconds: float) -> dict[str, Any]:
     """Return what a run came to, ready for JSON: SI units, medians over the curves that have a value."""
+    names = [name for name in _SUMMARISED if name in maps]
+    first = maps["modulus" if "modulus" in maps else maps.quantities[0]]
     systematic = maps.provenance.get("systematic", {}).get("quantities", {})
 
     def told(name: str) -> dict[str, Any]:
@@ -30,21 +32,21 @@ def summary(maps: ParameterMaps, path: Path, outputs: Sequence[Path], seconds: f
             return {}
         low, middle, high = np.percentile(values, [25, 50, 75], overwrite_input=True).tolist()
         entry: dict[str, Any] = {"median": middle, "quartiles": [low, high], "unit": QUANTITIES[name].unit}
-        std = f"{name}_std"
-        if std in QUANTITIES:
-            entry["median_std"] = float(np.median(_finite(maps[std]), overwrite_input=True))
+        errors = maps.errors(name)
+        if errors is not None:
+            entry["median_std"] = float(np.median(_finite(errors), overwrite_input=True))
         if name in systematic:
             entry["systematic"] = systematic[name]
         return entry
 
     # of ten million curves a median takes a quarter of a second, and NumPy lets other threads work meanwhile
     with ThreadPoolExecutor(min(4, cores())) as pool:
-        medians = {name: entry for name, entry in zip(_SUMMARISED, pool.map(told, _SUMMARISED), strict=True) if entry}
+        medians = {name: entry for name, entry in zip(names, pool.map(told, names), strict=True) if entry}
     return {
         "input": str(path),
         "outputs": [str(output) for output in outputs],
         "curves": maps.grid.curves,
-        "valued": int(np.isfinite(maps["modulus"]).sum()),
+        "valued": int(np.isfinite(first).sum()),
         "seconds": seconds,
         "medians": medians,
         "flags": maps.provenance.get("flag_counts") or {_name(flag): n for flag, n in maps.flag_counts().items()},

@@ -184,8 +184,8 @@ def profile(
     RegionError
         If the line leaves the map or has no length, the width is below 1, or the quantity is unknown.
     """
-    if quantity not in QUANTITIES:
-        raise RegionError(f"quantity {quantity!r}: unknown; choose from {', '.join(QUANTITIES)}")
+    if quantity not in maps.quantities:
+        raise RegionError(f"quantity {quantity!r}: not among the maps; choose from {', '.join(maps)}")
     if width < 1:
         raise RegionError(f"width = {width}: a profile is at least one pixel wide")
     grid = maps.grid

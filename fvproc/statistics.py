@@ -101,7 +101,7 @@ class Statistics:
 def statistics(
     maps: ParameterMaps,
     regions: Mapping[str, np.ndarray],
-    quantities: Sequence[str] = DEFAULT_QUANTITIES,
+    quantities: Sequence[str] | None = None,
     *,
     bins: int | None = None,
 ) -> list[Statistics]:
@@ -113,20 +113,22 @@ def statistics(
         On the (ny, nx) grid.
     regions : mapping of str to ndarray of bool, shape (ny, nx)
         What `fvproc.regions` makes, by name.
-    quantities : sequence of str
-        Names of the registry.
+    quantities : sequence of str, optional
+        Names of the registry; by default those of `DEFAULT_QUANTITIES` that the maps hold.
     bins : int, optional
         Of the histogram; by default about twice the cube root of the count (Rice's rule), 8 to 200.
 
     Raises
     ------
     RegionError
-        If a mask does not fit the map, or a quantity is unknown.
+        If a mask does not fit the map, or a quantity is not among the maps.
     """
     found = []
+    if quantities is None:
+        quantities = [name for name in DEFAULT_QUANTITIES if name in maps]
     for name in quantities:
-        if name not in QUANTITIES:
-            raise RegionError(f"quantity {name!r}: unknown; choose from {', '.join(QUANTITIES)}")
+        if name not in maps.quantities:
+            raise RegionError(f"quantity {name!r}: not among the maps; choose from {', '.join(maps)}")
     for region, mask in regions.items():
         if mask.shape != maps.shape or mask.dtype != bool:
             raise RegionError(f"region {region!r}: {mask.dtype} {mask.shape}, expected bool {maps.shape}")
@@ -140,8 +142,9 @@ def _of_one(maps: ParameterMaps, region: str, mask: np.ndarray, name: str, bins:
     values = maps[name][valued].astype(np.float64)
     nan = math.nan
     noise = nan
-    if f"{name}_std" in QUANTITIES and values.size:
-        errors = maps[f"{name}_std"][valued]
+    errors = maps.errors(name)
+    if errors is not None and values.size:
+        errors = errors[valued]
         errors = errors[np.isfinite(errors)]
         noise = float(np.median(errors)) if errors.size else nan
     if not values.size:

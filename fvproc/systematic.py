@@ -18,7 +18,7 @@ import numpy as np
 from fvproc import _core, engine, sampling
 from fvproc.errors import FileFormatError
 from fvproc.maps import ParameterMaps
-from fvproc.quantities import QUANTITIES, ordinary
+from fvproc.quantities import FATAL_BITS, QUANTITIES, ordinary
 from fvproc.recipe import Recipe
 from fvproc.volume import UNCERTAIN, ForceVolume, Tile
 
@@ -68,16 +68,19 @@ class Systematic:
 
 
 def _typical_curves(maps: ParameterMaps) -> np.ndarray:
-    """Numbers of up to `CURVES` curves with a modulus, in `PLACES` spread evenly over the map; ordinary ones if there
-    are enough.
+    """Numbers of up to `CURVES` curves, in `PLACES` spread evenly over the map; ordinary ones if there are enough.
 
-    Neighbours cost one read: of a compressed file that is a whole chunk, whatever is wanted of it.
+    They have a modulus; where it was not asked for, no fatal flag. Neighbours cost one read: of a compressed file that
+    is a whole chunk, whatever is wanted of it.
     """
     considered = np.arange(maps.grid.curves)
     if considered.size > PLACES * WINDOW:  # of a map that memory does not hold, some windows
         first = np.linspace(0, considered.size - WINDOW, PLACES).astype(int)
         considered = (first[:, None] + np.arange(WINDOW)).ravel()
-    valued = np.isfinite(maps["modulus"].reshape(-1)[considered])
+    if "modulus" in maps:
+        valued = np.isfinite(maps["modulus"].reshape(-1)[considered])
+    else:
+        valued = (maps.flags.reshape(-1)[considered] & np.uint32(FATAL_BITS)) == 0
     chosen = considered[valued & ordinary(maps.flags.reshape(-1)[considered])]
     if chosen.size < CURVES:
         chosen = considered[valued]
@@ -143,7 +146,7 @@ def factors(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> dict[st
     FileFormatError, OSError
         If the curves cannot be read.
     """
-    found: dict[str, dict[str, float]] = {name: {} for name in ACTED_ON}
+    found: dict[str, dict[str, float]] = {name: {} for name in ACTED_ON if name in maps}
     numbers = _typical_curves(maps)
     if not numbers.size:
         return found
@@ -154,7 +157,7 @@ def factors(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> dict[st
         high, low = (
             _core.fit_tile(raw, off(volume, recipe, source, step), thickness=film) for step in (STEP, 1.0 / STEP)
         )
-        for name in ACTED_ON:
+        for name in found:
             with np.errstate(all="ignore"):
                 ratio = high[name].astype(float) / low[name].astype(float)
             ratio = ratio[np.isfinite(ratio) & (ratio > 0.0)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from os import PathLike
 
@@ -83,7 +84,11 @@ def compare(maps: ParameterMaps, path: str | PathLike[str]) -> list[Comparison]:
                 stated=float(np.median(stated)),
                 within_one=float(np.mean(pull <= 1.0)),
                 within_two=float(np.mean(pull <= 2.0)),
-                adhesion_error=float(np.median(maps["adhesion"][chosen] / truth["adhesion"][chosen]) - 1.0),
+                adhesion_error=(
+                    float(np.median(maps["adhesion"][chosen] / truth["adhesion"][chosen]) - 1.0)
+                    if "adhesion" in maps
+                    else math.nan
+                ),
             )
         )
     return table

@@ -34,6 +34,7 @@ def crowded() -> ParameterMaps:
     return described(maps, "/data/" + "W" * 200 + "$x^$.spm")
 
 
+COUNTED = ("modulus", "adhesion", "deformation")  # whose distributions are shown
 CASES = {
     "square": lambda: film_maps(64, 64),
     "wide": lambda: film_maps(30, 100),
@@ -156,7 +157,7 @@ def test_maps_show_the_values_the_right_way_up_with_missing_pixels_in_grey():
         assert (image.norm.vmin, image.norm.vmax) == pytest.approx((low, high), rel=1e-4)
 
 
-@pytest.mark.parametrize("colours", sorted({*figure.MAPPED.values(), figure.ERROR_COLOURS}))
+@pytest.mark.parametrize("colours", sorted({*figure.MAPPED.values(), figure.OTHER_COLOURS}))
 def test_masked_grey_stands_out_from_every_colour_in_use(colours):
     table = matplotlib.colormaps[colours](np.linspace(0, 1, 256))[:, :3]
     assert np.abs(table - to_rgb(panels.MASKED)).max(axis=1).min() > 0.05
@@ -228,10 +229,10 @@ def test_legend_of_many_flags_lists_the_most_frequent_and_counts_the_rest():
     assert len(listed) + sum(rest) == len(maps.flag_counts())
 
 
-@pytest.mark.parametrize("name", figure.COUNTED)
+@pytest.mark.parametrize("name", COUNTED)
 def test_histogram_counts_the_curves_and_marks_the_median(name):
     maps = film_maps(60, 80)
-    letter = dict(zip(figure.COUNTED, "fgh", strict=True))[name]
+    letter = dict(zip(COUNTED, "fgh", strict=True))[name]
     axes = axes_by_letter(figure.draw(maps))[letter]
     values = maps[name][np.isfinite(maps[name])].astype(float)
     counted = sum(bar.get_height() for bar in axes.patches)

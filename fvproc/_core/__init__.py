@@ -33,6 +33,7 @@ NOISE_CORRELATIONS, _LEVELS = _kernel.noise_model()
 
 _NANOMETRE = 1e-9
 _FATAL = np.array([int(quantity.fatal) for quantity in QUANTITIES.values()], np.uint32)
+_UNWANTED = np.uint32(1 << 30)  # as in types.pxd
 _DEFLECTION_TYPES = ("int16", "int32", "float32")
 _Z_TYPES = (*_DEFLECTION_TYPES, "float64")
 
@@ -122,6 +123,12 @@ def _checked_tile(raw: RawTile, thickness: np.ndarray | None) -> int:
     return curves
 
 
+def _fatal(settings: KernelSettings) -> np.ndarray:
+    """Return the flags that make NaN of each quantity, (quantities,) uint32."""
+    wanted = np.array([name in settings.quantities for name in QUANTITIES])
+    return np.where(wanted, _FATAL, _UNWANTED)
+
+
 def fit_tile(
     raw: RawTile, settings: KernelSettings, *, thickness: np.ndarray | None = None, out: np.ndarray | None = None
 ) -> np.ndarray:
@@ -141,7 +148,7 @@ def fit_tile(
     Returns
     -------
     ndarray of RECORD, shape (curves,)
-        NaN exactly where a fatal flag of the quantity is set.
+        NaN exactly where a fatal flag of the quantity is set, and in quantities that the recipe does not ask for.
 
     Raises
     ------
@@ -154,7 +161,7 @@ def fit_tile(
     if not records.flags.writeable:
         raise KernelError("out must be writeable")
     if curves:
-        _kernel.fit(raw, settings, thickness, _FATAL, records)
+        _kernel.fit(raw, settings, thickness, _fatal(settings), records)
     return records
 
 
@@ -199,7 +206,7 @@ def explain(raw: RawTile, settings: KernelSettings, *, thickness: np.ndarray | N
     if curves != 1:
         raise KernelError(f"explain takes a tile of one curve, not {curves}")
     record = fit_tile(raw, settings, thickness=thickness)
-    (approach, retract), fit_z, fit_d = _kernel.explain(raw, settings, thickness, _FATAL, record)
+    (approach, retract), fit_z, fit_d = _kernel.explain(raw, settings, thickness, _fatal(settings), record)
     force = settings.spring_constant * _NANOMETRE
     with np.errstate(over="ignore", invalid="ignore"):  # an absurd scale overflows; the record's flags tell
         return (

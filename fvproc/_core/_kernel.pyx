@@ -136,6 +136,10 @@ cdef Settings _settings(object s):
     c.window_high = s.window_high
     c.deformation_region = s.deformation_region
     c.stiffness_of_window = s.stiffness_of_window
+    c.wants_fit = s.wants_fit
+    c.wants_contact = s.wants_contact
+    c.wants_areas = s.wants_areas
+    c.wants_deformation = s.wants_deformation
     c.noise_known = s.noise is not None
     for i in range(8):
         c.noise_shape[0][i] = s.noise[0][i] if c.noise_known else 0.0

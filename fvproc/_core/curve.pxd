@@ -13,7 +13,7 @@ from fvproc._core.points cimport conclude, pose
 from fvproc._core.problem cimport Problem, Solution
 from fvproc._core.types cimport (
     BEYOND_TIP_SHAPE, CONTACT_NOT_FOUND, DMT_DOUBTFUL, FEW_POINTS, FIELDS, FILM_DOUBTFUL, JKR_DOUBTFUL,
-    MODULUS_UNBOUNDED, NM, NOISE_CORRELATED, NOT_FINITE, PIECEWISE, POOR_FIT,
+    MODULUS_UNBOUNDED, NM, NOISE_CORRELATED, NOT_FINITE, PIECEWISE, POOR_FIT, UNWANTED,
     Branch, ContactFit, Curve, Record, Settings,
 )
 from fvproc._core.window cimport fit_window
@@ -64,13 +64,10 @@ cdef inline int own_baseline(const Settings* settings) noexcept nogil:
 cdef inline void pose_curve(
     Curve* curve, const Settings* settings, Problem* fits, Problem* contacts, int lane, double* work
 ) noexcept nogil:
-    """Put the two fits of a curve into a lane; `qnm` and the detection of the contact are done here."""
-    cdef Branch* branch = fitted_branch(curve, settings)
-    cdef double adhesion = 0.0
-    cdef Py_ssize_t detected
+    """Put the two fits of a curve into a lane, each if something is wanted of it."""
     fits.used[lane] = 0
     contacts.used[lane] = 0
-    if not curve.fit_count:
+    if not curve.fit_count or not (settings.wants_fit or settings.wants_contact):
         return
     if settings.noise_known:
         take_components(&curve.approach, settings.noise_shape[0])
@@ -79,6 +76,18 @@ cdef inline void pose_curve(
         set_components(
             &curve.approach, &curve.retract, settings.baseline_order, curve.quantum * curve.quantum / 12.0, work
         )
+    if settings.wants_fit:
+        pose_fit(curve, settings, fits, lane, work)
+    if settings.wants_contact:
+        pose_contact(curve, settings, contacts, lane, work)
+
+
+cdef inline void pose_fit(
+    Curve* curve, const Settings* settings, Problem* fits, int lane, double* work
+) noexcept nogil:
+    """The fit of the contact model; that of `qnm` is done here."""
+    cdef Branch* branch = fitted_branch(curve, settings)
+    cdef double adhesion = 0.0
     if settings.adhesive:
         adhesion = -branch.lowest if branch.pulled else 0.0
         if settings.adhesion_minimum:
@@ -96,7 +105,14 @@ cdef inline void pose_curve(
             &settings.law, branch, adhesion, branch.noise, curve.film_reach, settings.window_low, settings.window_high,
             work, &curve.fit
         )
-    branch = &curve.approach
+
+
+cdef inline void pose_contact(
+    Curve* curve, const Settings* settings, Problem* contacts, int lane, double* work
+) noexcept nogil:
+    """The contact point on approach; its detection is done here."""
+    cdef Branch* branch = &curve.approach
+    cdef Py_ssize_t detected
     curve.contact_begin = 0
     if settings.contact_method != PIECEWISE:
         detected = detect_contact(branch, settings, work, &curve.contact)
@@ -180,18 +196,18 @@ cdef inline void conclude_curve(
     peaks.travel[lane] = 1.0
     if not curve.fit_count:
         return
-    if settings.maximum_likelihood and curve.fit.status == 0:
+    if settings.wants_fit and settings.maximum_likelihood and curve.fit.status == 0:
         conclude(
             branch, fits, fit_solution, lane, 0, settings.adhesive and not settings.adhesion_minimum,
             own_baseline(settings), curve.quantum, &curve.fit
         )
-    if curve.fit.status == 0:
+    if settings.wants_fit and curve.fit.status == 0:
         peaks.compliance[lane] = curve.fit.compliance
         peaks.adhesion[lane] = curve.fit.adhesion
         peaks.film_reach[lane] = curve.film_reach
         peaks.travel[lane] = branch.axis.z[0] - curve.fit.z0
     branch = &curve.approach
-    if curve.contact_count > 0 and curve.contact.status == 0:
+    if settings.wants_contact and curve.contact_count > 0 and curve.contact.status == 0:
         conclude(
             branch, contacts, contact_solution, lane, curve.contact_begin, branch.pulled, own_baseline(settings),
             curve.quantum, &curve.contact
@@ -207,11 +223,13 @@ cdef inline void finish_curve(
     cdef Branch* branch = fitted_branch(curve, settings)
     if not curve.fit_count:
         return
-    if curve.fit.status != 0:
-        curve.flags |= curve.fit.status
-    else:
-        fill_fit(curve, settings, branch, peaks.d[lane], peaks.rate[lane], record)
-    branch = &curve.approach
+    if settings.wants_fit:
+        if curve.fit.status != 0:
+            curve.flags |= curve.fit.status
+        else:
+            fill_fit(curve, settings, branch, peaks.d[lane], peaks.rate[lane], record)
+    if not settings.wants_contact:
+        return
     if curve.contact.status != 0:
         curve.flags |= CONTACT_NOT_FOUND
         return
@@ -221,16 +239,20 @@ cdef inline void finish_curve(
 
 
 cdef inline void seal(Record* record, const unsigned int* fatal, unsigned int flags) noexcept nogil:
-    """Make NaN exactly what a fatal flag of its quantity says; anything else that is not finite is a fault."""
+    """Make NaN exactly what a fatal flag of its quantity says; anything else that is not finite is a fault.
+
+    What is not asked for has UNWANTED in place of its fatal flags.
+    """
     cdef float* value = <float*>record
     cdef float nothing = <float>((1e300 * 1e300) * 0.0)
-    cdef unsigned int found = 0
+    cdef unsigned int found = 0, reasons = flags | UNWANTED
     cdef int i
     # no branches: both loops vectorise
     for i in range(FIELDS):
-        found |= (not (value[i] - value[i] == 0.0)) & ((flags & fatal[i]) == 0)
+        found |= (not (value[i] - value[i] == 0.0)) & ((reasons & fatal[i]) == 0)
     if found:
         flags |= NOT_FINITE()
+        reasons |= NOT_FINITE()
     for i in range(FIELDS):
-        value[i] = nothing if flags & fatal[i] else value[i]
+        value[i] = nothing if reasons & fatal[i] else value[i]
     record.flags = flags

@@ -5,12 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fvproc.models import MODELS, film_series
+from fvproc.quantities import QUANTITIES
 from fvproc.recipe import Recipe
 from fvproc.volume import Channel, ForceVolume
 
 _SPHERE, _CONE, _POWER, _JKR = range(4)
 _CONTACT_METHODS = {"piecewise": 0, "threshold": 1, "gradient": 2, "ratio_of_variances": 3}
 _NANOMETRE = 1e-9
+# What each part of the kernel's work tells; the survey of a curve, which they all rest on, tells the others.
+_OF_CONTACT = ("approach_contact_point", "approach_contact_point_std", "snap_in")
+_OF_FIT = tuple(
+    name
+    for name in QUANTITIES
+    if name not in _OF_CONTACT
+    and name not in ("peak_force", "height", "baseline_noise", "deformation", "dissipation", "adhesion_energy")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,28 @@ class KernelSettings:
     window_high: float
     deformation_region: float
     stiffness_of_window: bool
+    quantities: tuple[str, ...]
     noise: tuple[tuple[float, ...], tuple[float, ...]] | None
+
+    @property
+    def wants_fit(self) -> bool:
+        """Whether a quantity is asked for that the fit of the contact tells."""
+        return any(name in _OF_FIT for name in self.quantities)
+
+    @property
+    def wants_contact(self) -> bool:
+        """Whether one of the contact on approach is asked for."""
+        return any(name in _OF_CONTACT for name in self.quantities)
+
+    @property
+    def wants_areas(self) -> bool:
+        """Whether an area under the curves is asked for."""
+        return "dissipation" in self.quantities or "adhesion_energy" in self.quantities
+
+    @property
+    def wants_deformation(self) -> bool:
+        """Whether the deformation is asked for."""
+        return "deformation" in self.quantities
 
 
 def _conversion(channel: Channel, scale: tuple[float, float]) -> Conversion:
@@ -153,5 +183,6 @@ def kernel_settings(volume: ForceVolume, recipe: Recipe) -> KernelSettings:
         window_high=fit.window[1],
         deformation_region=recipe.deformation.region,
         stiffness_of_window=recipe.stiffness.definition == "window",
+        quantities=recipe.maps.names,
         noise=_noise(recipe),
     )

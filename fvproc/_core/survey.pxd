@@ -175,8 +175,9 @@ cdef inline void survey_curve(
         curve.flags |= MULTIPLE_PULL_OFFS
     if retract.jump_width > 0.0:
         curve.flags |= BLUNT_PULL_OFF
-    record.dissipation = <float>(k * lost_work(approach, retract) * NM * NM)
-    record.adhesion_energy = <float>(k * adhesion_work(retract) * NM * NM)
+    if settings.wants_areas:
+        record.dissipation = <float>(k * lost_work(approach, retract) * NM * NM)
+        record.adhesion_energy = <float>(k * adhesion_work(retract) * NM * NM)
     record.height = <float>(curve.height)
     if curve.height != curve.height:
         curve.height = (approach.peak - approach.axis.z[approach.peak_at]) * NM
@@ -187,5 +188,7 @@ cdef inline void survey_curve(
     curve.contact_count = 1
     if approach.pulled:
         curve.flags |= SNAP_IN
-    record.deformation = <float>(deformation(approach, settings.deformation_region) * NM)
-    curve.snap_in = -smoothed_minimum(approach)
+    if settings.wants_deformation:
+        record.deformation = <float>(deformation(approach, settings.deformation_region) * NM)
+    if settings.wants_contact:
+        curve.snap_in = -smoothed_minimum(approach)

@@ -30,6 +30,7 @@ cdef enum:
     MODULUS_UNBOUNDED = 1 << 26
     CONTACT_NOT_FOUND = 1 << 27
     NO_THICKNESS = 1 << 28
+    UNWANTED = 1 << 30      # no flag: of quantities that the recipe does not ask for, while a record is sealed
 
 cdef extern from *:
     """
@@ -126,6 +127,10 @@ cdef struct Settings:
     double window_high
     double deformation_region
     bint stiffness_of_window
+    bint wants_fit              # something that the fit of the contact tells
+    bint wants_contact          # ... the contact on approach
+    bint wants_areas
+    bint wants_deformation
     bint noise_known            # the noise's components are those of the map, at each curve's own level
     double[2][8] noise_shape    # of approach, retract: their variances per Allan variance of neighbours (noise.pxd)
 

@@ -139,8 +139,8 @@ def _data(
             "rows": len(range(0, grid.ny, step)),
             "columns": len(range(0, grid.nx, step)),
         },
-        "quantities": [_quantity(maps, name, step) for name in QUANTITIES],
-        "first": list(FIRST),
+        "quantities": [_quantity(maps, name, step) for name in maps],
+        "first": [name for name in FIRST if name in maps] or list(maps)[:1],
         "flags": encoded(maps.flags[::step, ::step], "<u4"),
         "flag_meanings": [
             {

@@ -20,7 +20,6 @@ from fvproc.maps import ParameterMaps
 from fvproc.pages import page
 from fvproc.pages.report import recipe_for
 from fvproc.pictures import materials_or_all
-from fvproc.quantities import QUANTITIES
 from fvproc.volume import ForceVolume
 
 HOST = "127.0.0.1"  # never another: whoever reaches the port can read the measurement
@@ -58,7 +57,7 @@ class Viewer:
     ) -> None:
         self.maps, self.volume = maps, volume
         self._recipe = None if volume is None else recipe_for(maps, volume)
-        pixel = engine.typical_pixel(maps.flags, maps["modulus"])
+        pixel = engine.typical_pixel(maps.flags, maps["modulus"]) if "modulus" in maps else None
         text = page.page(maps, regions=regions or materials_or_all(maps), pixel=pixel, server=True)
         self._page = text.encode()
         self._reading = threading.Lock()  # readers need not be safe for threads
@@ -108,7 +107,7 @@ class Viewer:
     def numbers(self, y: int, x: int) -> dict[str, Any]:
         """Return the record of one pixel; what is no number is None."""
         record = self.maps.records[y, x]
-        values = {name: float(record[name]) for name in QUANTITIES}
+        values = {name: float(record[name]) for name in self.maps}
         told = {name: value if math.isfinite(value) else None for name, value in values.items()}
         return {"y": y, "x": x, "flags": int(record["flags"]), "values": told}
 
@@ -151,7 +150,7 @@ def _handler(viewer: Viewer) -> type[BaseHTTPRequestHandler]:
                 y0, x0 = _within(int(query["y0"]), ny), _within(int(query["x0"]), nx)
                 y1, x1 = y0 + 1 + _within(int(query["y1"]) - y0 - 1, ny - y0), int(query["x1"])
                 x1 = x0 + 1 + _within(x1 - x0 - 1, nx - x0)
-                if query["name"] not in QUANTITIES:
+                if query["name"] not in viewer.maps.quantities:
                     raise KeyError(query["name"])
                 where, content = viewer.window(query["name"], y0, y1, x0, x1)
                 self._answer(HTTPStatus.OK, "application/octet-stream", content, {"X-Window": where})

@@ -75,9 +75,9 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings, thickness: flo
         if s.interference_period > 0 or s.drag:
             branch.d = without_background(branch, s.baseline_fraction, s.interference_period, s.drag, step)
     if approach.n < 32 or retract.n < 32:
-        return _sealed(values, flags | Flag.INVALID_CURVE)
+        return _sealed(s, values, flags | Flag.INVALID_CURVE)
     if min(int(s.baseline_fraction * b.n) for b in (approach, retract)) < 8:
-        return _sealed(values, flags | Flag.BASELINE_TOO_SHORT)
+        return _sealed(s, values, flags | Flag.BASELINE_TOO_SHORT)
     survey(approach, None, s, quantum)
     survey(retract, approach if s.baseline_of_approach else None, s, quantum, find_steps)
     noise, top = retract.noise, max(approach.peak, retract.peak)
@@ -86,7 +86,7 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings, thickness: flo
         flags |= Flag.NOISE_CORRELATED
     flags |= judge_contact(approach) | judge_contact(retract)
     if flags & (Flag.NO_CONTACT | Flag.CONTACT_NOT_LEFT):
-        return _sealed(values, flags)
+        return _sealed(s, values, flags)
     if any(abs(b.tilt) * (b.z[0] - b.z[-1]) > 0.2 * b.peak for b in (approach, retract)):
         flags |= Flag.BASELINE_TILTED
     if abs(approach.d[0] - retract.d[0]) > 0.1 * top + 6.0 * noise:
@@ -111,56 +111,57 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings, thickness: flo
         else:
             reach = s.film_reach / film
     if flags & (Flag.SATURATED | Flag.NO_THICKNESS):
-        return _sealed(values, flags)
+        return _sealed(s, values, flags)
 
     if s.noise is not None:
         take_components(approach, s.noise[0])
         take_components(retract, s.noise[1])
     elif flags & Flag.NOISE_CORRELATED:
         set_components(approach, retract, s.baseline_order, quantum**2 / 12.0)
-    fitted = approach if s.fit_approach else retract
-    adhesion = 0.0
-    if s.adhesive:
-        adhesion = -fitted.lowest if fitted.pulled else 0.0
-        if s.adhesion_minimum:
-            adhesion = -fitted.lowest
-        elif not s.maximum_likelihood:
-            adhesion = -smoothed_minimum(fitted)
-    own_baseline = 0 if s.baseline_of_approach or not s.maximum_likelihood else 1 + s.baseline_order
-    if s.maximum_likelihood:
-        fit = fit_contact(
-            s.law,
-            fitted,
-            fitted.fitted,
-            s.adhesive and not s.adhesion_minimum,
-            adhesion,
-            own_baseline,
-            not s.fit_approach,
-            quantum,
-            reach,
-        )
-    else:
-        fit = fit_window(s.law, fitted, adhesion, fitted.noise, reach, s.window_low, s.window_high)
-    if fit.status:
-        flags |= fit.status
-    else:
-        flags = _fill_fit(values, flags, s, fit, fitted, reach)
-        values["contact_height"] = height + values["indentation"]
-
-    contact = _approach_contact(approach, s, own_baseline, quantum, reach)
-    if contact.status:
-        flags |= Flag.CONTACT_NOT_FOUND
-    else:
-        values["approach_contact_point"] = contact.z0 * _NM
-        values["approach_contact_point_std"] = contact.z0_std * _NM
-        values["snap_in"] = -k * smoothed_minimum(approach) * _NM
+    if s.wants_fit:
+        fitted = approach if s.fit_approach else retract
+        fit = _contact_fit(fitted, s, quantum, reach)
+        if fit.status:
+            flags |= fit.status
+        else:
+            flags = _fill_fit(values, flags, s, fit, fitted, reach)
+            values["contact_height"] = height + values["indentation"]
+    if s.wants_contact:
+        contact = _approach_contact(approach, s, quantum, reach)
+        if contact.status:
+            flags |= Flag.CONTACT_NOT_FOUND
+        else:
+            values["approach_contact_point"] = contact.z0 * _NM
+            values["approach_contact_point_std"] = contact.z0_std * _NM
+            values["snap_in"] = -k * smoothed_minimum(approach) * _NM
     if approach.pulled:
         flags |= Flag.SNAP_IN
     values["deformation"] = deformation(approach, s.deformation_region) * _NM
-    return _sealed(values, flags)
+    return _sealed(s, values, flags)
 
 
-def _approach_contact(branch: Branch, s: KernelSettings, own_baseline: int, quantum: float, reach: float) -> Fit:
+def _own_baseline(s: KernelSettings) -> int:
+    """Parameters of the baseline that a fit corrects."""
+    return 0 if s.baseline_of_approach or not s.maximum_likelihood else 1 + s.baseline_order
+
+
+def _contact_fit(branch: Branch, s: KernelSettings, quantum: float, reach: float) -> Fit:
+    """The fit of the contact model by the method of the recipe."""
+    adhesion = 0.0
+    if s.adhesive:
+        adhesion = -branch.lowest if branch.pulled else 0.0
+        if s.adhesion_minimum:
+            adhesion = -branch.lowest
+        elif not s.maximum_likelihood:
+            adhesion = -smoothed_minimum(branch)
+    if not s.maximum_likelihood:
+        return fit_window(s.law, branch, adhesion, branch.noise, reach, s.window_low, s.window_high)
+    free = s.adhesive and not s.adhesion_minimum
+    retract = not s.fit_approach
+    return fit_contact(s.law, branch, branch.fitted, free, adhesion, _own_baseline(s), retract, quantum, reach)
+
+
+def _approach_contact(branch: Branch, s: KernelSettings, quantum: float, reach: float) -> Fit:
     """The contact point on approach: as detected, or from the fit that goes on from there."""
     begin = 0
     if s.contact_method != PIECEWISE:
@@ -171,7 +172,7 @@ def _approach_contact(branch: Branch, s: KernelSettings, own_baseline: int, quan
             return Fit(z0=detected.z0, z0_std=detected.std)
         begin = first_of_fit(branch, s, detected)
     pull = -branch.lowest if branch.pulled else 0.0
-    fit = fit_contact(s.law, branch, branch.fitted, branch.pulled, pull, own_baseline, False, quantum, reach, begin)
+    fit = fit_contact(s.law, branch, branch.fitted, branch.pulled, pull, _own_baseline(s), False, quantum, reach, begin)
     return fit if branch.z[-1] < fit.z0 < branch.z[0] else replace(fit, status=Flag.CONTACT_NOT_FOUND)
 
 
@@ -215,17 +216,19 @@ def _fill_fit(values: dict[str, float], flags: Flag, s: KernelSettings, fit: Fit
     return flags
 
 
-def _sealed(values: dict[str, float], flags: Flag) -> np.ndarray:
-    """NaN exactly where a fatal flag says so; anything else not finite is a fault."""
+def _sealed(settings: KernelSettings, values: dict[str, float], flags: Flag) -> np.ndarray:
+    """NaN exactly where a fatal flag says so, or nobody asked; anything else not finite is a fault."""
     record = np.zeros((), RECORD)
+    for name in QUANTITIES:
+        record[name] = np.nan
     with np.errstate(over="ignore"):
-        for name, value in values.items():
-            record[name] = value
-    for name, quantity in QUANTITIES.items():
-        if not flags & quantity.fatal and not np.isfinite(record[name]):
+        for name in settings.quantities:
+            record[name] = values[name]
+    for name in settings.quantities:
+        if not flags & QUANTITIES[name].fatal and not np.isfinite(record[name]):
             flags |= Flag.NOT_FINITE
-    for name, quantity in QUANTITIES.items():
-        if flags & quantity.fatal:
+    for name in settings.quantities:
+        if flags & QUANTITIES[name].fatal:
             record[name] = np.nan
     record["flags"] = int(flags)
     return record

@@ -148,10 +148,16 @@ def save(
                 kind.write(maps, temporary, curve)
         else:
             from fvproc.writers import gsf
+            from fvproc.writers.bands import bands_of
 
-            for target, band in gsf.parts(path).items():
+            parts = gsf.parts(path)
+            targets = tuple(target for target, band in parts.items() if band in bands_of(maps))
+            for target in targets:
                 with replacing(target) as temporary:
-                    gsf.write(maps, temporary, band)
+                    gsf.write(maps, temporary, parts[target])
+            for target in parts:  # a map of the run before would pass for one of this
+                if target not in targets:
+                    target.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     return targets

@@ -56,20 +56,19 @@ BANDS: tuple[Band, ...] = (
 )
 
 
-def bands_of(quantities: Sequence[str] | None) -> tuple[Band, ...]:
-    """Return the planes of some quantities and of the flags, in the order of the registry; all for None.
+def bands_of(maps: ParameterMaps, quantities: Sequence[str] | None = None) -> tuple[Band, ...]:
+    """Return the planes of some quantities and of the flags, in the order of the registry; all that there are for None.
 
     Raises
     ------
     OutputError
-        If a quantity is unknown.
+        If a quantity is unknown, or not among the maps.
     """
-    if quantities is None:
-        return BANDS
-    for name in quantities:
-        if name not in QUANTITIES:
-            raise OutputError(f"quantity {name!r}: unknown; choose from {', '.join(QUANTITIES)}")
-    return tuple(band for band in BANDS if band.shift is not None or band.name in quantities)
+    asked = maps.quantities if quantities is None else quantities
+    for name in asked:
+        if name not in maps.quantities:
+            raise OutputError(f"quantity {name!r}: not among the maps; choose from {', '.join(maps)}")
+    return tuple(band for band in BANDS if band.shift is not None or band.name in asked)
 
 
 def plane(maps: ParameterMaps, band: Band, start: int = 0, stop: int | None = None) -> np.ndarray:

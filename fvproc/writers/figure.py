@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 # quantity -> colour map; all of them are even in lightness and safe for the colour blind
 MAPPED = {"height": "cividis", "modulus": "viridis", "adhesion": "magma", "deformation": "plasma"}
-COUNTED = ("modulus", "adhesion", "deformation")
-ERROR_COLOURS = "cividis"
+OTHER_COLOURS = "cividis"
+HEIGHTS = ("height", "contact_height")
 
 # the page in inches, from which every panel gets its place
 LEFT, RIGHT, TOP, BOTTOM = 0.40, 0.10, 0.72, 0.42
@@ -65,19 +65,24 @@ def draw(
     page = _Page(maps)
     letters = iter("abcdefghijkl")
     scales = {}
-    for column, (name, colours) in enumerate(MAPPED.items()):
+    mapped = _mapped(maps)
+    for column, name in enumerate(mapped):
         quantity = QUANTITIES[name]
         values, title = shown(maps, name)
         scales[name] = panels.scale_of(
-            values, quantity.unit, colours, log=quantity.log, limits=(limits or {}).get(name)
+            values,
+            quantity.unit,
+            MAPPED.get(name, OTHER_COLOURS),
+            log=quantity.log,
+            limits=(limits or {}).get(name),
         )
-        errors = maps[f"{name}_std"] if f"{name}_std" in QUANTITIES else None
-        page.map(0, column, next(letters), title, values, scales[name], errors, curve)
-    with np.errstate(all="ignore"):
-        relative = 100 * maps["modulus_std"] / maps["modulus"]
-    scale = panels.scale_of(relative, "%", ERROR_COLOURS, log=True)
-    page.map(1, 0, next(letters), "Standard error ÷ modulus", relative, scale, None, None)
-    for column, name in enumerate(COUNTED, 1):
+        page.map(0, column, next(letters), title, values, scales[name], maps.errors(name), curve)
+    if "modulus" in maps:
+        with np.errstate(all="ignore"):
+            relative = 100 * maps["modulus_std"] / maps["modulus"]
+        scale = panels.scale_of(relative, "%", OTHER_COLOURS, log=True)
+        page.map(1, 0, next(letters), "Standard error ÷ modulus", relative, scale, None, None)
+    for column, name in enumerate([name for name in mapped if name not in HEIGHTS][:3], 1):
         axes = page.panel(1, column, next(letters), "Curves per bin")
         panels.draw_histogram(axes, maps[name], scales[name], QUANTITIES[name].label)
     axes = page.image_panel(2, 0, next(letters), "Flags")
@@ -91,10 +96,16 @@ def draw(
     return page.figure
 
 
+def _mapped(maps: ParameterMaps) -> list[str]:
+    """Return the quantities of the first row: those of `MAPPED`, and others where the recipe asked for fewer."""
+    others = [name for name in maps if name not in MAPPED and not name.endswith(("_std", "_lower"))]
+    return [*(name for name in MAPPED if name in maps), *others][: len(MAPPED)]
+
+
 def shown(maps: ParameterMaps, name: str) -> tuple[np.ndarray, str]:
     """Return the values of a quantity as pictures show them, and their title: heights from their median."""
     values, title = maps[name], QUANTITIES[name].label
-    if name in ("height", "contact_height"):
+    if name in HEIGHTS:
         # the zero of z is the scanner's own affair; nothing is levelled, so slopes are those of the scan
         finite = values[np.isfinite(values)]
         if finite.size:
@@ -344,7 +355,7 @@ def _draw_single(maps: ParameterMaps, curve: CurveFit | None) -> Figure:
     """Draw the only curve and all its numbers."""
     record = maps.records[0, 0]
     pitch, table = 0.168, 3.5
-    rows = [(q.label, panels.number_with_error(record, q.name)) for q in QUANTITIES.values() if "_std" not in q.name]
+    rows = [(QUANTITIES[name].label, panels.number_with_error(record, name)) for name in maps if "_std" not in name]
     flags = [(f"{'Fatal flag' if f & FATAL_BITS else 'Warning'}", str(f.name).lower()) for f in maps.flag_counts()]
     rows += flags or [("Flags", "none")]
     height = TOP + pitch * len(rows) + BOTTOM

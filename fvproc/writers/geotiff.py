@@ -86,7 +86,7 @@ def write(
     OutputError
         If a quantity is unknown.
     """
-    bands = bands_of(quantities)
+    bands = bands_of(maps, quantities)
     ny, nx = maps.shape
     stored = 4 * len(bands) * math.ceil(ny / TILE) * math.ceil(nx / TILE) * TILE * TILE
     with tifffile.TiffWriter(path, bigtiff=stored > CLASSIC_LIMIT, byteorder="<") as file:

@@ -18,9 +18,9 @@ import numpy as np
 
 from fvproc import provenance as origin
 from fvproc.errors import FileFormatError
-from fvproc.maps import ParameterMaps
+from fvproc.maps import ParameterMaps, not_computed
 from fvproc.processors import cores
-from fvproc.quantities import FLAG_MEANINGS, QUANTITIES, RECORD, Quantity
+from fvproc.quantities import FLAG_MEANINGS, QUANTITIES, RECORD
 from fvproc.storage import new_hdf5
 from fvproc.volume import Grid, VendorMap
 
@@ -94,22 +94,26 @@ class _Made:
 
 
 def _write_maps(entry: h5py.Group, maps: ParameterMaps, pool: ThreadPoolExecutor) -> None:
-    others = [name for name in QUANTITIES if name != SIGNAL]
-    group = _group(entry, "maps", "NXdata", signal=SIGNAL, auxiliary_signals=others)
+    signal = SIGNAL if SIGNAL in maps else maps.quantities[0]
+    group = _group(entry, "maps", "NXdata", signal=signal)
+    if others := [name for name in maps if name != signal]:
+        group.attrs["auxiliary_signals"] = others
     axes = _write_axes(group, maps)
     systematic = origin.plain(maps.provenance.get("systematic", {})).get("quantities", {})
     made = []
-    for quantity in QUANTITIES.values():
+    for quantity in map(QUANTITIES.__getitem__, maps):
         dataset = _new_map(group, quantity.name, maps[quantity.name], axes, fill=np.float32(np.nan))
         made.append(_Made(dataset, maps[quantity.name], np.float32(np.nan)))
         dataset.attrs.update(units=quantity.unit, long_name=quantity.label, comment=quantity.meaning)
-        dataset.attrs["ancillary_variables"] = _ancillary(quantity)
-        error = systematic.get(quantity.name)
-        if error is not None:
+        error = f"{quantity.name}_std"
+        # CF: what tells how far to trust this one
+        dataset.attrs["ancillary_variables"] = f"{error} flags" if error in maps else "flags"
+        common = systematic.get(quantity.name)
+        if common is not None:
             # of all pixels alike, beside the map of random errors
-            dataset.attrs["systematic_rel_std"] = float(error["rel_std"])
-            dataset.attrs["systematic_parts"] = origin.to_json(error["parts"])
-            dataset.attrs["systematic_unknown"] = " ".join(error["unknown"])
+            dataset.attrs["systematic_rel_std"] = float(common["rel_std"])
+            dataset.attrs["systematic_parts"] = origin.to_json(common["parts"])
+            dataset.attrs["systematic_unknown"] = " ".join(common["unknown"])
     flags = _new_map(group, "flags", maps.flags, axes)
     _write_chunks([*made, _Made(flags, maps.flags)], pool)
     flags.attrs.update(
@@ -119,12 +123,6 @@ def _write_maps(entry: h5py.Group, maps: ParameterMaps, pool: ThreadPoolExecutor
         flag_meanings=" ".join(str(flag.name).lower() for flag in FLAG_MEANINGS),
         comment="; ".join(f"{str(flag.name).lower()}: {meaning}" for flag, meaning in FLAG_MEANINGS.items()),
     )
-
-
-def _ancillary(quantity: Quantity) -> str:
-    """Return the names of the maps that tell how far to trust this one, as CF's ancillary_variables."""
-    error = f"{quantity.name}_std"
-    return f"{error} flags" if error in QUANTITIES else "flags"
 
 
 def _write_axes(group: h5py.Group, maps: ParameterMaps) -> tuple[h5py.Dataset, h5py.Dataset]:
@@ -292,7 +290,7 @@ def holds_maps(path: str | PathLike[str]) -> bool:
     """Return whether a file is HDF5 with maps of a run in it; False for anything else, without complaint."""
     try:
         with h5py.File(path) as file:
-            return "entry/maps/modulus" in file
+            return "entry/maps/flags" in file
     except OSError:
         return False
 
@@ -311,7 +309,7 @@ def read(path: str | PathLike[str]) -> ParameterMaps:
             _require_output(file, name)
             entry = file["entry"]
             grid = _read_grid(entry)
-            records = _read_records(entry["maps"], grid, name)
+            records, quantities = _read_records(entry["maps"], grid, name)
             provenance = json.loads(entry["process/provenance/data"][()])
             vendor = _read_vendor(entry["vendor"]) if "vendor" in entry else {}
     except FileNotFoundError:
@@ -319,7 +317,7 @@ def read(path: str | PathLike[str]) -> ParameterMaps:
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         # h5py answers damage with any of these
         raise FileFormatError(f"{name}: not an output of fvproc, or damaged: {error}") from error
-    return ParameterMaps(grid, records, provenance=provenance, vendor_maps=vendor)
+    return ParameterMaps(grid, records, provenance=provenance, vendor_maps=vendor, quantities=quantities)
 
 
 def _require_output(file: h5py.File, name: str) -> None:
@@ -334,14 +332,17 @@ def _require_output(file: h5py.File, name: str) -> None:
 
 def _read_grid(entry: h5py.Group) -> Grid:
     scan = entry["scan"]
-    ny, nx = entry["maps"][SIGNAL].shape
+    ny, nx = entry["maps/flags"].shape
     sizes = {name: float(scan[name][()]) if name in scan else None for name in ("size_y", "size_x")}
     return Grid(ny, nx, **sizes, rotation=float(scan["rotation"][()]))
 
 
-def _read_records(group: h5py.Group, grid: Grid, name: str) -> np.ndarray:
-    records = np.empty(grid.shape, RECORD)
-    for field in RECORD.names or ():
+def _read_records(group: h5py.Group, grid: Grid, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the records, and which quantities there are."""
+    there = {str(group.attrs["signal"]), *map(str, group.attrs.get("auxiliary_signals", []))}
+    quantities = tuple(field for field in QUANTITIES if field in there)
+    records = not_computed(grid.curves).reshape(grid.shape)
+    for field in (*quantities, "flags"):
         if field not in group:
             raise FileFormatError(f"{name}: no map {field!r}: written by another version of fvproc; process again")
         dataset = group[field]
@@ -350,7 +351,7 @@ def _read_records(group: h5py.Group, grid: Grid, name: str) -> np.ndarray:
                 f"{name}: map {field!r} is {dataset.dtype} {dataset.shape}, expected {RECORD[field]} {grid.shape}"
             )
         records[field] = dataset[()]
-    return records
+    return records, quantities
 
 
 def _read_vendor(group: h5py.Group) -> dict[str, VendorMap]:

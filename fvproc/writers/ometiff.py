@@ -40,7 +40,7 @@ def write(maps: ParameterMaps, path: str | PathLike[str], *, quantities: Sequenc
     OutputError
         If a quantity is unknown.
     """
-    bands = bands_of(quantities)
+    bands = bands_of(maps, quantities)
     ny, nx = maps.shape
     # ImageJ without plug-ins reads classic TIFF only, so BigTIFF is for files that need it
     large = 4 * len(bands) * ny * nx > geotiff.CLASSIC_LIMIT

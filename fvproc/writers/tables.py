@@ -13,9 +13,10 @@ import numpy as np
 
 from fvproc import provenance as origin
 from fvproc.errors import FileFormatError
-from fvproc.maps import ParameterMaps
+from fvproc.maps import ParameterMaps, not_computed
 from fvproc.quantities import FLAG_MEANINGS, QUANTITIES, RECORD
 from fvproc.volume import Grid, VendorMap
+from fvproc.writers.bands import bands_of
 
 FORMAT = "fvproc-maps"
 _VENDOR = "vendor/"  # members of the archive that hold vendor maps, numbered
@@ -32,11 +33,11 @@ def write_npz(maps: ParameterMaps, path: str | PathLike[str]) -> None:
     layout = {
         "format": FORMAT,
         "grid": {"size_y": grid.size_y, "size_x": grid.size_x, "rotation": grid.rotation},
-        "units": {name: quantity.unit for name, quantity in QUANTITIES.items()} | {"y": "m", "x": "m"},
+        "units": {name: QUANTITIES[name].unit for name in maps} | {"y": "m", "x": "m"},
         "vendor": [{"key": key, "name": v.name, "unit": v.unit, "label": v.label} for key, v in vendor],
     }
     y, x = maps.coordinates()
-    arrays: dict[str, np.ndarray] = {name: maps[name] for name in (*QUANTITIES, "flags")}
+    arrays: dict[str, np.ndarray] = {name: maps[name] for name in (*maps, "flags")}
     arrays |= {"y": y, "x": x}
     arrays |= {f"{_VENDOR}{number}": v.values for number, (_, v) in enumerate(vendor)}
     arrays |= {"layout": np.array(origin.to_json(layout)), "provenance": np.array(origin.to_json(maps.provenance))}
@@ -65,8 +66,9 @@ def read_npz(path: str | PathLike[str]) -> ParameterMaps:
                 raise FileFormatError(f"{name}: an NPZ archive, but no maps of fvproc")
             shape = archive["flags"].shape
             grid = Grid(*shape, **layout["grid"])
-            records = np.empty(shape, RECORD)
-            for field in RECORD.names or ():
+            quantities = tuple(name for name in QUANTITIES if name in layout["units"])
+            records = not_computed(grid.curves).reshape(shape)
+            for field in (*quantities, "flags"):
                 values = archive[field]
                 if values.shape != shape or values.dtype != RECORD[field]:
                     raise FileFormatError(f"{name}: {field} is {values.dtype} {values.shape}, expected {RECORD[field]}")
@@ -81,19 +83,20 @@ def read_npz(path: str | PathLike[str]) -> ParameterMaps:
     except (OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         # NumPy answers what is no archive, or a damaged one, with any of these
         raise FileFormatError(f"{name}: not an output of fvproc, or damaged: {error}") from error
-    return ParameterMaps(grid, records, provenance=provenance, vendor_maps=vendor)
+    return ParameterMaps(grid, records, provenance=provenance, vendor_maps=vendor, quantities=quantities)
 
 
 def write_csv(maps: ParameterMaps, path: str | PathLike[str]) -> None:
-    """Write one row per curve: pixel, position, all quantities in SI units, flags as number and as names.
+    """Write one row per curve: pixel, position, quantities in SI units, flags as number and as names.
 
     The first line names columns with units; missing values are ``nan``; nine digits give float32 back exactly.
     """
     header = ["row", "column", "y (m)", "x (m)"]
-    header += [q.name if q.unit == "1" else f"{q.name} ({q.unit})" for q in QUANTITIES.values()]
+    header += [band.title for band in bands_of(maps) if band.shift is None]
     header += ["flags", "flag_names"]
-    # the fields of a record are in the order of the registry, with the flags last
-    row_format = "%d,%d,%.12g,%.12g," + "%.9g," * len(QUANTITIES) + "%d,%s\n"
+    # in the order of the registry, with the flags last
+    fields = [*maps, "flags"]
+    row_format = "%d,%d,%.12g,%.12g," + "%.9g," * len(maps) + "%d,%s\n"
     names = {
         int(flags): " ".join(str(flag.name).lower() for flag in FLAG_MEANINGS if int(flags) & int(flag))
         for flags in np.unique(maps.flags)
@@ -103,6 +106,6 @@ def write_csv(maps: ParameterMaps, path: str | PathLike[str]) -> None:
         file.write(",".join(header) + "\n")
         for row, records in enumerate(maps.records):
             lines = io.StringIO()
-            for column, record in enumerate(records.tolist()):
+            for column, record in enumerate(records[fields].tolist()):
                 lines.write(row_format % (row, column, y[row], x[column], *record, names[record[-1]]))
             file.write(lines.getvalue())

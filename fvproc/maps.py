@@ -182,10 +182,12 @@ class ParameterMaps:
 
 def not_computed(curves: int, flag: Flag = Flag.NOT_COMPUTED) -> np.ndarray:
     """Return (curves,) records that hold NaN everywhere and one fatal flag."""
-    records = np.empty(curves, RECORD)
+    one = np.empty(1, RECORD)
     for name in QUANTITIES:
-        records[name] = np.nan
-    records["flags"] = np.uint32(flag)
+        one[name] = np.nan
+    one["flags"] = np.uint32(flag)
+    records = np.empty(curves, RECORD)
+    records.view(np.uint32).reshape(curves, -1)[:] = one.view(np.uint32)  # field by field takes five times as long
     return records
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 
 import h5py
 import numpy as np
@@ -37,6 +38,27 @@ def test_any_shape_of_random_bits_comes_back_to_the_bit(tmp_path, shape):
     maps = random_maps(*shape, size_y=1e-6, size_x=3e-7, rotation=-33.3)
     hdf5.write(maps, tmp_path / "m.h5")
     assert_equal(hdf5.read(tmp_path / "m.h5"), maps)
+
+
+@pytest.mark.parametrize("shape", [(257, 300), (259, 256), (12, 517)])
+@pytest.mark.parametrize("asked", [tuple(QUANTITIES), ("modulus", "modulus_std", "height")], ids=["all", "three"])
+def test_chunks_hold_the_fill_value_beyond_the_map(tmp_path, shape, asked):
+    """As HDF5 itself would leave it: whole chunks are stored, and equal maps must be equal files."""
+    whole = random_maps(2 * shape[0], shape[1])
+    maps = ParameterMaps(Grid(*shape), whole.records[::2], quantities=asked)  # not contiguous
+    hdf5.write(maps, tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5") as file:
+        for name in (*asked, "flags"):
+            dataset = file["entry/maps"][name]
+            assert dataset[()].tobytes() == np.ascontiguousarray(maps[name]).tobytes()
+            size, chunk = dataset.dtype.itemsize, dataset.chunks
+            padded = np.full([-(-n // c) * c for n, c in zip(shape, chunk, strict=True)], dataset.fillvalue)
+            padded[: shape[0], : shape[1]] = maps[name]
+            for y in range(0, shape[0], chunk[0]):
+                for x in range(0, shape[1], chunk[1]):
+                    planes = zlib.decompress(dataset.id.read_direct_chunk((y, x))[1])
+                    found = np.frombuffer(planes, np.uint8).reshape(size, -1).T.copy().view(dataset.dtype)
+                    assert found.tobytes() == padded[y : y + chunk[0], x : x + chunk[1]].tobytes(), name
 
 
 _size = st.none() | st.floats(1e-12, 1e-2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from fvproc._core import instruction_sets
@@ -34,8 +36,8 @@ NOISE_CORRELATIONS, _LEVELS = _kernel.noise_model()
 _NANOMETRE = 1e-9
 _FATAL = np.array([int(quantity.fatal) for quantity in QUANTITIES.values()], np.uint32)
 _UNWANTED = np.uint32(1 << 30)  # as in types.pxd
-_DEFLECTION_TYPES = ("int16", "int32", "float32")
-_Z_TYPES = (*_DEFLECTION_TYPES, "float64")
+_DEFLECTION_TYPES = tuple(map(np.dtype, ("int16", "int32", "float32")))
+_Z_TYPES = (*_DEFLECTION_TYPES, np.dtype("float64"))
 
 
 def _check_contract() -> None:
@@ -82,8 +84,9 @@ def _checked(branch: RawBranch, name: str, curves: int) -> None:
     if deflection.ndim != 2 or deflection.shape[0] != curves or deflection.shape[1] < 1:
         raise KernelError(f"{name}.deflection must have shape ({curves}, samples >= 1), not {deflection.shape}")
     for array, allowed, what in ((deflection, _DEFLECTION_TYPES, "deflection"), (z, _Z_TYPES, "z")):
-        if array.dtype.name not in allowed or not array.dtype.isnative:
-            raise KernelError(f"{name}.{what} must be native {', '.join(allowed)}, not {array.dtype!r}")
+        if array.dtype not in allowed:  # these are native
+            names = ", ".join(dtype.name for dtype in allowed)
+            raise KernelError(f"{name}.{what} must be native {names}, not {array.dtype!r}")
         if not array.flags.aligned:
             raise KernelError(f"{name}.{what} must be aligned to its dtype")
     if z.shape not in ((deflection.shape[1],), deflection.shape):
@@ -123,10 +126,10 @@ def _checked_tile(raw: RawTile, thickness: np.ndarray | None) -> int:
     return curves
 
 
-def _fatal(settings: KernelSettings) -> np.ndarray:
+@functools.lru_cache(maxsize=16)
+def _fatal(quantities: tuple[str, ...]) -> np.ndarray:
     """Return the flags that make NaN of each quantity, (quantities,) uint32."""
-    wanted = np.array([name in settings.quantities for name in QUANTITIES])
-    return np.where(wanted, _FATAL, _UNWANTED)
+    return np.where([name in quantities for name in QUANTITIES], _FATAL, _UNWANTED)
 
 
 def fit_tile(
@@ -161,7 +164,7 @@ def fit_tile(
     if not records.flags.writeable:
         raise KernelError("out must be writeable")
     if curves:
-        _kernel.fit(raw, settings, thickness, _fatal(settings), records)
+        _kernel.fit(raw, settings, thickness, _fatal(settings.quantities), records)
     return records
 
 
@@ -206,7 +209,7 @@ def explain(raw: RawTile, settings: KernelSettings, *, thickness: np.ndarray | N
     if curves != 1:
         raise KernelError(f"explain takes a tile of one curve, not {curves}")
     record = fit_tile(raw, settings, thickness=thickness)
-    (approach, retract), fit_z, fit_d = _kernel.explain(raw, settings, thickness, _fatal(settings), record)
+    (approach, retract), fit_z, fit_d = _kernel.explain(raw, settings, thickness, _fatal(settings.quantities), record)
     force = settings.spring_constant * _NANOMETRE
     with np.errstate(over="ignore", invalid="ignore"):  # an absurd scale overflows; the record's flags tell
         return (

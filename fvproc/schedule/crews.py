@@ -9,7 +9,7 @@ from typing import Any
 from fvproc.schedule.cluster import ClusterCrew
 from fvproc.schedule.connect import connect
 from fvproc.schedule.threads import ThreadCrew
-from fvproc.schedule.work import TILE_BYTES, Crew
+from fvproc.schedule.work import Crew
 from fvproc.volume import ForceVolume
 
 
@@ -43,7 +43,7 @@ def crew(
         If a worker lacks fvproc, or has another version of it, or cannot see the input; or if nobody answers.
     """
     if client is None:
-        yield ThreadCrew(threads, tile_bytes or TILE_BYTES)
+        yield ThreadCrew(threads, tile_bytes)
     elif isinstance(client, str):
         with connect(client) as own:
             yield ClusterCrew(own, first, tile_bytes, patience)

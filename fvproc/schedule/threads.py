@@ -16,6 +16,12 @@ from fvproc.volume import Tile
 # Tiles in flight for each thread: one runs, the others wait, so that no thread waits for the caller.
 WINDOW = 3
 _POLL = 0.5
+# Bytes of a tile: each costs a tenth of a millisecond of Python, and none should be so large that threads wait for the
+# last ones. All threads together hold no more than `_TOGETHER`, but for the smallest tile that is worth its cost.
+_LARGEST = 16 << 20
+_SMALLEST = 1 << 18
+_TOGETHER = 64 << 20
+_SHARES = 8  # of what is left, for each thread
 
 
 class ThreadCrew:
@@ -26,11 +32,12 @@ class ThreadCrew:
     threads : int, optional
         By default Dask's setting `num_workers`, else one for each core. Dask's scheduler "synchronous" (its switch for
         debugging) computes each tile in the calling thread.
-    tile_bytes : int
-        Bytes of raw curves in a tile.
+    tile_bytes : int, optional
+        Bytes of raw curves in a tile; by default 16 MB at most, and smaller ones toward the end, so that all threads
+        have work to the last.
     """
 
-    def __init__(self, threads: int | None = None, tile_bytes: int = TILE_BYTES) -> None:
+    def __init__(self, threads: int | None = None, tile_bytes: int | None = None) -> None:
         import dask
 
         if threads is not None and threads < 1:
@@ -51,8 +58,12 @@ class ThreadCrew:
         return (1 if self._pool is None else WINDOW * self.workers) - (self._submitted - self._taken)
 
     def curves(self, number: int, errand: Errand, left: int) -> int:
-        """Return the curves of a tile of the usual size."""
-        return base_curves(errand.volume, self._tile_bytes)
+        """Return the curves of a tile: a small part of what is left."""
+        size = self._tile_bytes
+        if size is None:
+            most = max(TILE_BYTES, min(_LARGEST, _TOGETHER // self.workers))
+            size = min(max(_SMALLEST, left * errand.volume.curve_bytes // (_SHARES * self.workers)), most)
+        return base_curves(errand.volume, size)
 
     def submit(self, number: int, errand: Errand, tile: Tile) -> None:
         """Have a tile computed by a thread that is free."""

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import zlib
-from collections import deque
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,22 +15,15 @@ import numpy as np
 from fvproc import provenance as origin
 from fvproc.errors import FileFormatError
 from fvproc.maps import ParameterMaps, not_computed
-from fvproc.processors import cores
 from fvproc.quantities import FLAG_MEANINGS, QUANTITIES, RECORD
 from fvproc.storage import new_hdf5
 from fvproc.volume import Grid, VendorMap
+from fvproc.writers import packing
 
 FORMAT = "fvproc-maps"
 FORMAT_VERSION = 1
 SIGNAL = "modulus"  # what viewers show first
 CHUNK = 256  # pixels along each edge
-# gzip is the one compression that every HDF5 library has; level 1 because the noise in the numbers leaves higher
-# levels nothing to gain
-_LEVEL = 1
-_SAMPLE = 4096  # bytes that tell whether more of them can be packed
-# of the size, at most: packing what gets shorter by less takes a third of the time for a fiftieth of the file
-_WORTH = 0.7
-_COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": _LEVEL, "shuffle": True}
 
 
 def write(maps: ParameterMaps, path: str | PathLike[str]) -> None:
@@ -57,7 +46,7 @@ def write(maps: ParameterMaps, path: str | PathLike[str]) -> None:
     for name, vendor in maps.vendor_maps.items():
         if vendor.values.shape != maps.shape:
             raise ValueError(f"vendor map {name!r} has shape {vendor.values.shape}, the maps have {maps.shape}")
-    with new_hdf5(path) as file, ThreadPoolExecutor(_workers()) as pool:
+    with new_hdf5(path) as file, ThreadPoolExecutor(packing.workers()) as pool:
         file.attrs.update(
             NX_class="NXroot",
             default="entry",
@@ -80,19 +69,6 @@ def _group(parent: h5py.Group, name: str, nexus_class: str, **attributes: Any) -
     return group
 
 
-def _workers() -> int:
-    return min(8, cores())
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """A dataset that is there but for its values, and what stands in its chunks beyond the map."""
-
-    dataset: h5py.Dataset
-    values: np.ndarray
-    fill: Any = 0
-
-
 def _write_maps(entry: h5py.Group, maps: ParameterMaps, pool: ThreadPoolExecutor) -> None:
     signal = SIGNAL if SIGNAL in maps else maps.quantities[0]
     group = _group(entry, "maps", "NXdata", signal=signal)
@@ -100,10 +76,14 @@ def _write_maps(entry: h5py.Group, maps: ParameterMaps, pool: ThreadPoolExecutor
         group.attrs["auxiliary_signals"] = others
     axes = _write_axes(group, maps)
     systematic = origin.plain(maps.provenance.get("systematic", {})).get("quantities", {})
+    chunk = _chunk(maps.shape)
+    fills = {**dict.fromkeys(maps, np.float32(np.nan)), "flags": np.uint32(0)}
+    # threads pack while the datasets get their attributes
+    chunks = packing.of_fields(maps.records, fills, chunk, pool)
     made = []
     for quantity in map(QUANTITIES.__getitem__, maps):
         dataset = _new_map(group, quantity.name, maps[quantity.name], axes, fill=np.float32(np.nan))
-        made.append(_Made(dataset, maps[quantity.name], np.float32(np.nan)))
+        made.append(dataset)
         dataset.attrs.update(units=quantity.unit, long_name=quantity.label, comment=quantity.meaning)
         error = f"{quantity.name}_std"
         # CF: what tells how far to trust this one
@@ -115,7 +95,7 @@ def _write_maps(entry: h5py.Group, maps: ParameterMaps, pool: ThreadPoolExecutor
             dataset.attrs["systematic_parts"] = origin.to_json(common["parts"])
             dataset.attrs["systematic_unknown"] = " ".join(common["unknown"])
     flags = _new_map(group, "flags", maps.flags, axes)
-    _write_chunks([*made, _Made(flags, maps.flags)], pool)
+    chunks.write([*made, flags])
     flags.attrs.update(
         long_name="Flags",
         standard_name="status_flag",
@@ -137,6 +117,10 @@ def _write_axes(group: h5py.Group, maps: ParameterMaps) -> tuple[h5py.Dataset, h
     return axes[0], axes[1]
 
 
+def _chunk(shape: tuple[int, ...]) -> tuple[int, int]:
+    return min(CHUNK, shape[0]), min(CHUNK, shape[1])
+
+
 def _new_map(
     group: h5py.Group,
     name: str,
@@ -149,65 +133,16 @@ def _new_map(
         name,
         shape=values.shape,
         dtype=values.dtype,
-        chunks=(min(CHUNK, values.shape[0]), min(CHUNK, values.shape[1])),
+        chunks=_chunk(values.shape),
         fillvalue=fill,
         track_times=False,
-        **_COMPRESSION,
+        **packing.COMPRESSION,
     )
     if fill is not None:
         dataset.attrs["_FillValue"] = fill
     for dimension, axis in zip(dataset.dims, axes, strict=True):
         dimension.attach_scale(axis)
     return dataset
-
-
-def _write_chunks(maps: Sequence[_Made], pool: ThreadPoolExecutor) -> None:
-    """Write maps of one grid, packed by several threads: by HDF5, one thread packs them all, a third of a run's time.
-
-    Place by place, all maps of it together: they are members of the same records, which then come from memory once.
-    Few places are under way at a time, since the records may lie in a file larger than memory.
-    """
-    chunk, shape = maps[0].dataset.chunks, maps[0].values.shape
-
-    def packed(place: tuple[int, ...]) -> list[bytes]:
-        return [_packed(each.values, place, chunk, each.fill) for each in maps]
-
-    def write(place: tuple[int, ...], chunks: Future[list[bytes]]) -> None:
-        for each, content in zip(maps, chunks.result(), strict=True):
-            each.dataset.id.write_direct_chunk(place, content)
-
-    waiting: deque[tuple[tuple[int, ...], Future[list[bytes]]]] = deque()
-    for place in product(*(range(0, length, step) for length, step in zip(shape, chunk, strict=True))):
-        waiting.append((place, pool.submit(packed, place)))
-        if len(waiting) > _workers() + 1:
-            write(*waiting.popleft())
-    for place, chunks in waiting:
-        write(place, chunks)
-
-
-def _packed(values: np.ndarray, place: tuple[int, ...], chunk: tuple[int, int], fill: Any) -> bytes:
-    """Return a chunk as HDF5 stores it: whole, its bytes shuffled, deflated."""
-    y, x = place
-    block = np.ascontiguousarray(values[y : y + chunk[0], x : x + chunk[1]])
-    if block.shape != chunk:
-        whole = np.full(chunk, fill, values.dtype)
-        whole[: block.shape[0], : block.shape[1]] = block
-        block = whole
-    planes = np.ascontiguousarray(block.view(np.uint8).reshape(-1, values.dtype.itemsize).T)
-    # A zlib stream (RFC 1950, 1951) of blocks that end at bytes. The low bytes of noise are stored as they are; in the
-    # others runs are all there is to find, and looking for nothing else comes out shorter, in a third of the time.
-    parts = [b"\x78\x01"]
-    for plane in planes:
-        sample = plane[:_SAMPLE]
-        level = _LEVEL if len(_deflated(sample, _LEVEL)) < _WORTH * sample.size else 0
-        parts.append(_deflated(plane, level))
-    end = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
-    return b"".join([*parts, end.flush(), zlib.adler32(planes.data).to_bytes(4, "big")])
-
-
-def _deflated(plane: np.ndarray, level: int) -> bytes:
-    deflate = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
-    return deflate.compress(plane.data) + deflate.flush(zlib.Z_FULL_FLUSH)
 
 
 def _write_scan(entry: h5py.Group, grid: Grid) -> None:
@@ -280,7 +215,7 @@ def _write_vendor(entry: h5py.Group, maps: ParameterMaps, pool: ThreadPoolExecut
     axes = _write_axes(group, maps)
     for key, vendor in maps.vendor_maps.items():
         dataset = _new_map(group, names[key], vendor.values, axes)
-        _write_chunks([_Made(dataset, vendor.values)], pool)
+        packing.of_map(vendor.values, dataset.fillvalue, dataset.chunks, pool).write([dataset])
         texts = {"units": vendor.unit, "long_name": vendor.label or vendor.name, "vendor_key": key}
         texts |= {"vendor_name": vendor.name, "vendor_label": vendor.label}
         dataset.attrs.update({name: _clean(text) for name, text in texts.items()})

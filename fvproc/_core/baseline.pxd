@@ -5,7 +5,7 @@ from libc.math cimport sqrt
 from fvproc._core.axis cimport sums_from
 from fvproc._core.lanes cimport LANES, any_of, lanes, less, load, splat, sum_of_eight
 from fvproc._core.sums cimport noise_sums, subtract_line
-from fvproc._core.types cimport Axis, Branch, Settings
+from fvproc._core.types cimport Axis, Branch, Samples, Settings
 
 
 cdef extern from *:
@@ -169,11 +169,13 @@ cdef inline double noise_level(const Branch* branch, const Settings* settings) n
     return branch.allan if settings.noise_known else branch.noise * branch.noise * branch.inflation
 
 
-cdef inline void take_line(Branch* branch, const float* f, double unit, double offset, double tilt) noexcept nogil:
+cdef inline void take_line(
+    Branch* branch, const Samples* samples, double unit, double offset, double tilt
+) noexcept nogil:
     """Set d to the samples less a line, peak to its greatest value and lowest to its least."""
     cdef float lowest, highest
     branch.offset = offset
     branch.tilt = tilt
-    subtract_line(f, branch.axis.zeta, branch.axis.n, unit, offset, tilt, branch.d, &lowest, &highest)
+    subtract_line(samples, 0, branch.axis.n, branch.axis.zeta, unit, offset, tilt, branch.d, &lowest, &highest)
     branch.lowest = lowest
     branch.peak = highest

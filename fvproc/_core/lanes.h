@@ -132,10 +132,20 @@ FVPROC_INLINE fvproc_wide fvproc_wide_larger(fvproc_wide x, fvproc_wide y) {
     return x;
 #endif
 }
+/* gcc 12 makes six instructions of the conversion where two or three do */
 FVPROC_INLINE fvproc_wide fvproc_of_shorts(const int16_t *p) {
+#if defined(__AVX512F__)
+    return (fvproc_wide)_mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p)));
+#elif defined(__AVX2__)
+    return (fvproc_wide)_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)p)));
+#elif defined(__SSE2__)
+    __m128i x = _mm_loadl_epi64((const __m128i *)p);
+    return (fvproc_wide)_mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(x, x), 16));
+#else
     fvproc_shorts s;
     memcpy(&s, p, sizeof s);
     return __builtin_convertvector(s, fvproc_wide);
+#endif
 }
 /* the least and the greatest element; which of two zeros is of no matter */
 #if defined(__SSE2__)
@@ -255,7 +265,11 @@ FVPROC_INLINE fvproc_lanes fvproc_of_bits(fvproc_mask m) {
 }
 /* x where the mask is set, else y */
 FVPROC_INLINE fvproc_lanes fvproc_choose(fvproc_mask m, fvproc_lanes x, fvproc_lanes y) {
+#if defined(FVPROC_AVX2) && !defined(__AVX512F__)
+    return (fvproc_lanes)_mm256_blendv_pd((__m256d)y, (__m256d)x, (__m256d)m);  /* AVX-512 has one for the three below */
+#else
     return fvproc_of_bits((m & fvproc_bits(x)) | (~m & fvproc_bits(y)));
+#endif
 }
 FVPROC_INLINE fvproc_lanes fvproc_load(const double *p) {
     fvproc_lanes x;

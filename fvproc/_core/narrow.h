@@ -179,7 +179,16 @@ FVPROC_INLINE void fvproc_add_shorts(const int16_t *x, ptrdiff_t n, int32_t *out
 }
 /* __restrict: MSVC knows the word of C99 only if told to */
 FVPROC_INLINE void fvproc_add_ints(const int32_t *__restrict x, ptrdiff_t n, int32_t *__restrict out) {
-    for (ptrdiff_t i = 0; i < n; i++) out[i] = x[2 * i] + x[2 * i + 1];
+    ptrdiff_t i = 0;
+#if defined(FVPROC_AVX2)
+    /* gcc 12 takes three times as many instructions for eight sums */
+    for (; i + 8 <= n; i += 8) {
+        __m256i low = _mm256_loadu_si256((const __m256i *)(x + 2 * i));
+        __m256i high = _mm256_loadu_si256((const __m256i *)(x + 2 * i + 8));
+        _mm256_storeu_si256((__m256i *)(out + i), _mm256_permute4x64_epi64(_mm256_hadd_epi32(low, high), 0xd8));
+    }
+#endif
+    for (; i < n; i++) out[i] = x[2 * i] + x[2 * i + 1];
 }
 
 #endif

@@ -2,7 +2,7 @@
 
 from fvproc._core.lanes cimport WIDE, of_shorts, prefetch, wide_store
 from fvproc._core.narrow cimport NARROW, narrow_load, narrow_reversed, narrow_store
-from fvproc._core.types cimport FLOAT32, FLOAT64, INT16, INT32, Raw
+from fvproc._core.types cimport FLOAT32, FLOAT64, INT16, INT32, Raw, Samples
 
 
 cdef inline void fetch_row(const Raw* raw, Py_ssize_t curve, Py_ssize_t n) noexcept nogil:
@@ -56,29 +56,38 @@ cdef inline double reference_of(const Raw* raw, Py_ssize_t curve, Py_ssize_t n, 
     return reference
 
 
-cdef inline const short* convert_deflection(
-    const Raw* raw, Py_ssize_t curve, Py_ssize_t n, bint reverse, short* own, float* out
+cdef inline void as_floats(Samples* samples, Py_ssize_t n) noexcept nogil:
+    """Turn int16 into floats, for what has no other way with them or changes some."""
+    cdef Py_ssize_t i = 0
+    if samples.x == NULL:
+        return
+    while i + WIDE <= n:
+        wide_store(samples.f + i, of_shorts(samples.x + i))
+        i += WIDE
+    while i < n:
+        samples.f[i] = <float>samples.x[i]
+        i += 1
+    samples.x = NULL
+
+
+cdef inline void load_deflection(
+    const Raw* raw, Py_ssize_t curve, Py_ssize_t n, bint reverse, short* own, Samples* samples
 ) noexcept nogil:
-    """out[i] = raw − raw of the last sample (for int16: raw), in single precision; reversed in time if asked.
+    """The samples of a row, reversed in time if asked: int16 as they are, others less the last one, as floats.
 
     The difference keeps the small motions on top of a large constant; which constant is of no matter, the baseline
-    takes it out. Returns the int16 behind them, NULL where there are none.
+    takes it out.
     """
     cdef const char* p = raw.base + curve * raw.curve_stride
-    cdef Py_ssize_t step = raw.sample_stride, i = 0
-    cdef const short* x
+    cdef Py_ssize_t step = raw.sample_stride, i
+    cdef float* out = samples.f
     cdef const int* ints = <const int*>p
     cdef const float* floats = <const float*>p
     cdef double reference
+    samples.x = NULL
     if raw.type == INT16:
-        x = shorts_of(raw, curve, n, reverse, own)
-        while i + WIDE <= n:
-            wide_store(out + i, of_shorts(x + i))
-            i += WIDE
-        while i < n:
-            out[i] = <float>x[i]
-            i += 1
-        return x
+        samples.x = shorts_of(raw, curve, n, reverse, own)
+        return
     reference = reference_of(raw, curve, n, reverse)
     # the loops vectorise where samples stand side by side
     if raw.type == INT32 and step == 4:
@@ -88,7 +97,7 @@ cdef inline const short* convert_deflection(
         else:
             for i in range(n):
                 out[i] = <float>(<double>ints[i] - reference)
-        return NULL
+        return
     if raw.type == FLOAT32 and step == 4:
         if reverse:
             for i in range(n):
@@ -96,13 +105,12 @@ cdef inline const short* convert_deflection(
         else:
             for i in range(n):
                 out[i] = <float>(<double>floats[i] - reference)
-        return NULL
+        return
     if reverse:
         p += (n - 1) * step
         step = -step
     for i in range(n):
         out[i] = <float>(raw_value(raw, p + i * step) - reference)
-    return NULL
 
 
 cdef inline void convert_z(const Raw* raw, Py_ssize_t curve, Py_ssize_t n, bint reverse, double* out) noexcept nogil:
@@ -177,9 +185,11 @@ cdef inline bint is_whole(const Raw* raw, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline bint may_hold_marks(
-    const Raw* raw, Py_ssize_t n, const short* x, const float* f, double reference
+    const Raw* raw, Py_ssize_t n, const Samples* samples, double reference
 ) noexcept nogil:
-    """Whether a look at all samples of a deflection at once leaves it open that some are marked; x as of load_branch."""
+    """Whether a look at all samples of a deflection at once leaves it open that some are marked."""
+    cdef const short* x = samples.x
+    cdef const float* f = samples.f
     cdef int found = 0, marker
     cdef float mark
     cdef Py_ssize_t i
@@ -219,15 +229,15 @@ cdef inline bint z_may_hold_marks(const Raw* raw, Py_ssize_t n, const double* z)
 
 cdef inline Py_ssize_t load_branch(
     const Raw* deflection, const Raw* z, const double* shared_z, Py_ssize_t curve, Py_ssize_t samples,
-    Py_ssize_t valid, bint reverse, short* own, const short** x_out, float* f_out, double* z_out, bint* own_z
+    Py_ssize_t valid, bint reverse, short* own, Samples* samples_out, double* z_out, bint* own_z
 ) noexcept nogil:
-    """Fill f_out in surface order, and z_out unless the shared z serves as it is; return the number of valid samples.
+    """Load samples in surface order, and z_out unless the shared z serves as it is; return the number of valid samples.
 
-    The first `valid` samples in time count. reverse: the branch ends at the surface (approach). x_out becomes the
-    int16 behind f_out, NULL where there are none or some are left out; they may stand in `own`.
+    The first `valid` samples in time count. reverse: the branch ends at the surface (approach); its int16 stand in `own`.
     """
     cdef Py_ssize_t i, j, kept = 0
-    x_out[0] = convert_deflection(deflection, curve, valid, reverse, own, f_out)
+    cdef float* f = samples_out.f
+    load_deflection(deflection, curve, valid, reverse, own, samples_out)
     own_z[0] = shared_z == NULL or valid < samples
     if shared_z == NULL:
         convert_z(z, curve, valid, reverse, z_out)
@@ -236,10 +246,11 @@ cdef inline Py_ssize_t load_branch(
         for i in range(valid):
             z_out[i] = shared_z[i + samples - valid] if reverse else shared_z[i]
     if not (
-        may_hold_marks(deflection, valid, x_out[0], f_out, reference_of(deflection, curve, valid, reverse))
+        may_hold_marks(deflection, valid, samples_out, reference_of(deflection, curve, valid, reverse))
         or (shared_z == NULL and may_be_marked(z) and z_may_hold_marks(z, valid, z_out))
     ):
         return valid
+    as_floats(samples_out, valid)
     for i in range(valid):
         j = valid - 1 - i if reverse else i
         if is_marked(deflection, curve, j) or (shared_z == NULL and is_marked(z, curve, j)):
@@ -250,10 +261,8 @@ cdef inline Py_ssize_t load_branch(
             continue
         if own_z[0] and kept != i:
             z_out[kept] = z_out[i]
-        f_out[kept] = f_out[i]
+        f[kept] = f[i]
         kept += 1
-    if kept < valid:
-        x_out[0] = NULL
     return kept
 
 

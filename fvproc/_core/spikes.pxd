@@ -9,7 +9,9 @@ from fvproc._core.narrow cimport (
     NARROW, first_narrow_at_least, narrow, narrow_greatest, narrow_larger, narrow_least, narrow_load, narrow_minus,
     narrow_smaller, narrow_splat, no_pairs, pairs, pairs_of, sum_of_pairs,
 )
+from fvproc._core.rows cimport as_floats
 from fvproc._core.sums cimport EACH, PARTS, extremes
+from fvproc._core.types cimport Samples
 
 cdef extern from *:
     """
@@ -175,8 +177,40 @@ cdef inline double spike_limit(const float* f, Py_ssize_t n, double step, float*
     return limit_of(total, <double>f[0] - f[n - 1], n, step)
 
 
+cdef inline float at(const Samples* samples, Py_ssize_t i) noexcept nogil:
+    return <float>samples.x[i] if samples.x != NULL else samples.f[i]
+
+
+cdef inline void extremes_of(
+    const Samples* samples, Py_ssize_t start, Py_ssize_t n, float* lowest, float* highest
+) noexcept nogil:
+    cdef narrow least, most, here
+    cdef Py_ssize_t i = start
+    if samples.x == NULL:
+        extremes(samples.f + start, n, lowest, highest)
+        return
+    lowest[0] = <float>samples.x[start]
+    highest[0] = lowest[0]
+    if n >= NARROW:
+        least = narrow_load(samples.x + start)
+        most = least
+        while i < start + n:
+            # the last ones with some of those before
+            here = narrow_load(samples.x + (i if i + NARROW <= start + n else start + n - NARROW))
+            least = narrow_smaller(least, here)
+            most = narrow_larger(most, here)
+            i += NARROW
+        lowest[0] = <float>narrow_least(least)
+        highest[0] = <float>narrow_greatest(most)
+        return
+    while i < start + n:
+        lowest[0] = <float>samples.x[i] if samples.x[i] < lowest[0] else lowest[0]
+        highest[0] = <float>samples.x[i] if samples.x[i] > highest[0] else highest[0]
+        i += 1
+
+
 cdef inline bint is_pull_off(
-    const float* f, Py_ssize_t first, Py_ssize_t last, Py_ssize_t n, double toward, double limit
+    const Samples* samples, Py_ssize_t first, Py_ssize_t last, Py_ssize_t n, double toward, double limit
 ) noexcept nogil:
     """Whether samples [first, last] toward the attractive side are the end of contact: force before, rest behind.
 
@@ -189,60 +223,60 @@ cdef inline bint is_pull_off(
     cdef float least, most
     cdef Py_ssize_t i, begin = first - BEFORE if first > BEFORE else 0, stop = last + 4 if last + 4 < n else n
     for i in range(last + 1, stop):
-        rest += f[i]
+        rest += at(samples, i)
     rest /= stop - last - 1
     for i in range(last + 1, stop):
-        if fabs(f[i] - rest) > limit:
+        if fabs(at(samples, i) - rest) > limit:
             return False
-    farther = (f[first] - rest) * toward
+    farther = (at(samples, first) - rest) * toward
     farther = farther if farther > limit else limit
     stop = last + n // 4 if last + n // 4 < n else n
-    extremes(f + last + 1, stop - last - 1, &least, &most)
+    extremes_of(samples, last + 1, stop - last - 1, &least, &most)
     if (most - rest if toward > 0.0 else rest - least) > farther:
         return False
     for i in range(begin, first):
-        value = (rest - f[i]) * toward
+        value = (rest - at(samples, i)) * toward
         highest = value if value > highest else highest
     return highest > limit
 
 
 cdef inline bint is_spike(
-    const float* f, Py_ssize_t first, Py_ssize_t last, double limit, double* sign
+    const Samples* samples, Py_ssize_t first, Py_ssize_t last, double limit, double* sign
 ) noexcept nogil:
     """Whether samples [first, last] lie off the line between their neighbours, all to one side.
 
     Farther than the neighbours lie apart, and than the samples beyond these lie off the line: the tip of a V is none.
     """
-    cdef double before = f[first - 1], apart = fabs(f[last + 1] - before), slope, off, way, beyond
+    cdef double before = at(samples, first - 1), apart = fabs(at(samples, last + 1) - before), slope, off, way, beyond
     cdef double enough = limit if limit > 2.0 * apart else 2.0 * apart, least
     cdef Py_ssize_t i
     # most are none because the first of them lies too near, which is seen without a division
-    if fabs(f[first] - before) + apart <= enough:
+    if fabs(at(samples, first) - before) + apart <= enough:
         return False
-    slope = (f[last + 1] - before) / (last + 2 - first)
-    off = f[first] - (before + slope)
+    slope = (at(samples, last + 1) - before) / (last + 2 - first)
+    off = at(samples, first) - (before + slope)
     way = 1.0 if off > 0.0 else -1.0
     least = off * way
     for i in range(first + 1, last + 1):
-        off = (f[i] - (before + slope * (i + 1 - first))) * way
+        off = (at(samples, i) - (before + slope * (i + 1 - first))) * way
         least = off if off < least else least
     if not least > enough:
         return False
     sign[0] = way
-    off = fabs(f[first - 1] - f[first - 2] - slope)
-    beyond = fabs(f[last + 2] - f[last + 1] - slope)
+    off = fabs(at(samples, first - 1) - at(samples, first - 2) - slope)
+    beyond = fabs(at(samples, last + 2) - at(samples, last + 1) - slope)
     return least > 2.0 * off and least > 2.0 * beyond
 
 
 cdef inline int bridge_spikes(
-    const short* x, float* f, Py_ssize_t n, double unit, double step, Shorts* told
+    Samples* samples, Py_ssize_t n, double unit, double step, Shorts* told
 ) noexcept nogil:
     """Put the line between its neighbours in the place of every spike of up to three samples.
 
-    x: the int16 behind f, NULL where there are none; f: samples in raw numbers, surface order; unit: nm per raw
-    number, of which the sign matters. The two samples at either end are not looked at. Where more than one sample in
-    64 would go, all stay as they are. told.lowest and highest are set where x is.
+    unit: nm per raw number, of which the sign matters. The two samples at either end are not looked at. Where more than
+    one sample in 64 would go, all stay as they are. told.lowest and highest are set where there are int16.
     """
+    cdef float* f = samples.f
     cdef float greatest
     cdef int whole = 0
     cdef double limit, off, sign, slope, toward = -1.0 if unit > 0.0 else 1.0
@@ -253,20 +287,20 @@ cdef inline int bridge_spikes(
     told.highest = 32767
     if n < 32:
         return NO_SPIKES
-    if x != NULL and 64 <= n <= LONGEST and look_at_shorts(x, n, told):
-        limit = limit_of(<double>told.total, <double>f[0] - f[n - 1], n, step)
+    if samples.x != NULL and 64 <= n <= LONGEST and look_at_shorts(samples.x, n, told):
+        limit = limit_of(<double>told.total, <double>samples.x[0] - samples.x[n - 1], n, step)
         whole = <int>ceil(limit) if limit < 32767.0 else 32768
         if told.sharpest < whole:
             return NO_SPIKES
     else:
-        x = NULL
+        as_floats(samples, n)
         limit = spike_limit(f, n, step, &greatest)
         if not greatest >= <float>limit:
             return NO_SPIKES
     off = limit / 3.0
     while True:
-        if x != NULL:
-            i = next_bend_of_shorts(x, i, n - 2, <short>whole)
+        if samples.x != NULL:
+            i = next_bend_of_shorts(samples.x, i, n - 2, <short>whole)
         else:
             i = next_bend(f, i, n - 2, <float>limit)
         if i >= n - 2:
@@ -277,10 +311,10 @@ cdef inline int bridge_spikes(
             first = i - j % WIDEST
             if j % WIDEST >= width or first < 2 or first + width > n - 2:
                 continue
-            if not is_spike(f, first, first + width - 1, off, &sign):
+            if not is_spike(samples, first, first + width - 1, off, &sign):
                 continue
             last = first + width - 1
-            if sign == toward and is_pull_off(f, first, last, n, toward, off):
+            if sign == toward and is_pull_off(samples, first, last, n, toward, off):
                 break
             count += width
             if count * SHARE > n or found == 32:
@@ -290,10 +324,13 @@ cdef inline int bridge_spikes(
             found += 1
             break
         i = last + 1
+    if not found:
+        return NO_SPIKES
+    as_floats(samples, n)
     for j in range(found):
         first = firsts[j]
         last = lasts[j]
         slope = (f[last + 1] - f[first - 1]) / <double>(last + 2 - first)
         for i in range(first, last + 1):
             f[i] = <float>(f[first - 1] + slope * (i + 1 - first))
-    return SPIKES_BRIDGED if found else NO_SPIKES
+    return SPIKES_BRIDGED

@@ -5,10 +5,11 @@
 # any instrument; what is fitted is computed in double precision.
 
 from fvproc._core.lanes cimport (
-    WIDE, first_at_least_of, first_at_most_of, gathered, greatest_of, least_of, wide, wide_larger, wide_load, wide_smaller,
-    wide_splat, wide_store,
+    WIDE, first_at_least_of, first_at_most_of, gathered, greatest_of, least_of, of_shorts, wide, wide_larger, wide_load,
+    wide_smaller, wide_splat, wide_store,
 )
 from fvproc._core.narrow cimport add_ints, add_shorts
+from fvproc._core.types cimport Samples
 
 cdef enum:
     PARTS = 16              # partial sums
@@ -18,28 +19,38 @@ cdef enum:
 
 
 cdef inline void subtract_line(
-    const float* f, const float* zeta, Py_ssize_t n, double unit, double offset, double tilt, float* d,
-    float* lowest, float* highest
+    const Samples* samples, Py_ssize_t start, Py_ssize_t n, const float* zeta, double unit, double offset, double tilt,
+    float* d, float* lowest, float* highest
 ) noexcept nogil:
-    """d = f·unit − (offset + tilt·ζ), and its least and greatest, NaN passed over. n > 0.
+    """d = sample·unit − (offset + tilt·ζ) over [start, n), and its least and greatest, NaN passed over. start < n.
 
     Beyond n stand PADDING zeros, so that sums of all d up to there need not stop at n.
     """
     cdef float u = <float>unit, o = <float>offset, t = <float>tilt
     cdef wide wide_u = wide_splat(u), wide_o = wide_splat(o), wide_t = wide_splat(t), x, low, high
-    cdef Py_ssize_t i = 0
-    low = wide_splat(f[0] * u - (o + t * zeta[0]))
+    cdef Py_ssize_t i = start
+    cdef const short* s = samples.x
+    cdef const float* f = samples.f
+    low = wide_splat((<float>s[i] if s != NULL else f[i]) * u - (o + t * zeta[i]))
     high = low
-    while i + WIDE <= n:
-        x = wide_load(f + i) * wide_u - (wide_o + wide_t * wide_load(zeta + i))
-        low = wide_smaller(x, low)
-        high = wide_larger(x, high)
-        wide_store(d + i, x)
-        i += WIDE
+    if s != NULL:
+        while i + WIDE <= n:
+            x = of_shorts(s + i) * wide_u - (wide_o + wide_t * wide_load(zeta + i))
+            low = wide_smaller(x, low)
+            high = wide_larger(x, high)
+            wide_store(d + i, x)
+            i += WIDE
+    else:
+        while i + WIDE <= n:
+            x = wide_load(f + i) * wide_u - (wide_o + wide_t * wide_load(zeta + i))
+            low = wide_smaller(x, low)
+            high = wide_larger(x, high)
+            wide_store(d + i, x)
+            i += WIDE
     lowest[0] = least_of(low)
     highest[0] = greatest_of(high)
     while i < n:
-        d[i] = f[i] * u - (o + t * zeta[i])
+        d[i] = (<float>s[i] if s != NULL else f[i]) * u - (o + t * zeta[i])
         lowest[0] = d[i] if d[i] < lowest[0] else lowest[0]
         highest[0] = d[i] if d[i] > highest[0] else highest[0]
         i += 1

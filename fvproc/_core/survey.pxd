@@ -11,18 +11,12 @@ from fvproc._core.sums cimport WIDEST_BLOCK, block_means, block_means_of_shorts,
 from fvproc._core.types cimport (
     BASELINE_TILTED, BASELINE_TOO_SHORT, BLUNT_PULL_OFF, BRANCHES_DISAGREE, CONTACT_NOT_LEFT, INVALID_CURVE,
     MULTIPLE_PULL_OFFS, NM, NO_ADHESION, NO_CONTACT, NO_THICKNESS, NOISE_CORRELATED, SATURATED, SNAP_IN,
-    Branch, Curve, Record, Settings,
+    Branch, Curve, Record, Samples, Settings,
 )
 
 cdef enum:
     FEWEST_VALID = 32       # samples of a branch that can hold a baseline and a contact
     FEWEST_BASELINE = 8
-
-
-# Samples of a branch in raw numbers, in surface order.
-cdef struct Samples:
-    const short* x      # as they were measured; NULL where they are no int16, or some are left out or mended
-    const float* f
 
 
 cdef inline void survey_branch(
@@ -37,18 +31,16 @@ cdef inline void survey_branch(
     cdef Py_ssize_t far = branch.axis.far, start = far, first
     cdef double offset, tilt, noise, doubt
     cdef float lowest, highest
-    cdef const float* f = samples.f
     if samples.x != NULL and branch.axis.width <= WIDEST_BLOCK:
         block_means_of_shorts(samples.x, branch.axis.blocks, branch.axis.width, unit, <int*>work, means)
     else:
-        block_means(f, branch.axis.blocks, branch.axis.width, unit, work, means)
+        block_means(samples.f, branch.axis.blocks, branch.axis.width, unit, work, means)
     for first in range(8):
         means[branch.axis.blocks + first] = 0.0
     first = far * branch.axis.width
     line_of_blocks(&branch.axis, means, far, settings.baseline_order, &offset, &tilt)
     subtract_line(
-        f + first, branch.axis.zeta + first, branch.axis.n - first, unit, offset, tilt, branch.d + first,
-        &lowest, &highest
+        samples, first, branch.axis.n, branch.axis.zeta, unit, offset, tilt, branch.d, &lowest, &highest
     )
     measure_noise(branch, first, settings.baseline_order, quantum)
     if other != NULL:
@@ -60,7 +52,7 @@ cdef inline void survey_branch(
             settings.noise_known
         )
         line_of_blocks(&branch.axis, means, start, settings.baseline_order, &offset, &tilt)
-    take_line(branch, f, unit, offset, tilt)
+    take_line(branch, samples, unit, offset, tilt)
     branch.start = start * branch.axis.width
     find_edges(branch, &settings.law, retract)
     if retract:

@@ -7,13 +7,13 @@ from fvproc._core.background cimport make_waves, remove_background
 from fvproc._core.covariance cimport set_tolerance
 from fvproc._core.lanes cimport LANES
 from fvproc._core.noise cimport MOST_NEIGHBOURS, Neighbours
-from fvproc._core.rows cimport is_saturated, load_branch, reference_of
+from fvproc._core.rows cimport as_floats, is_saturated, load_branch, reference_of
 from fvproc._core.spikes cimport NO_SPIKES, SPIKES_TOO_MANY, Shorts, bridge_spikes
 from fvproc._core.sums cimport PADDING
-from fvproc._core.survey cimport Samples, survey_curve
+from fvproc._core.survey cimport survey_curve
 from fvproc._core.types cimport (
     FLOAT32, INT16, INVALID_SAMPLES, NO_THICKNESS, POOR_FIT, SATURATED, SPIKES, Axis, Branch, Curve, Raw, Record,
-    Settings,
+    Samples, Settings,
 )
 
 cdef struct Tile:
@@ -97,14 +97,14 @@ cdef inline void load(
     cdef int which = 0 if is_approach else 1, slot = 2 * lane + which
     cdef double* own = scratch.z + slot * scratch.longest
     cdef bint own_z
-    cdef float* f = scratch.f + which * scratch.longest
     cdef float* waves
-    cdef const short* x = NULL
     cdef Shorts told
     cdef double step = 0.0 if deflection.type >= FLOAT32 else 1.0
     cdef int spikes
+    samples_out.f = scratch.f + which * scratch.longest
     n = load_branch(
-        deflection, z, shared.z, i, samples, valid, is_approach, scratch.own + which * scratch.longest, &x, f, own, &own_z
+        deflection, z, shared.z, i, samples, valid, is_approach, scratch.own + which * scratch.longest, samples_out,
+        own, &own_z
     )
     if n < samples:
         flags[0] |= INVALID_SAMPLES
@@ -120,27 +120,23 @@ cdef inline void load(
             )
     else:
         branch.axis = shared[0]
-    spikes = bridge_spikes(x, f, n, deflection.scale, step, &told)
+    spikes = bridge_spikes(samples_out, n, deflection.scale, step, &told)
     if spikes != NO_SPIKES:
         flags[0] |= SPIKES
         if spikes == SPIKES_TOO_MANY:
             flags[0] |= POOR_FIT
-        else:
-            x = NULL
     if scratch.waves != NULL:
         waves = scratch.waves
         if own_z:
             make_waves(&branch.axis, settings.interference_period, settings.drag, waves)
         else:
             waves = scratch.shared_waves + which * 3 * scratch.longest
-        remove_background(&branch.axis, f, waves, step)
-        x = NULL
+        as_floats(samples_out, n)
+        remove_background(&branch.axis, samples_out.f, waves, step)
     branch.d = scratch.d + which * scratch.longest
     branch.level = deflection.offset
     if deflection.type != INT16:
         branch.level += deflection.scale * reference_of(deflection, i, valid, is_approach)
-    samples_out.x = x
-    samples_out.f = f
     # almost always none stands at a limit, and the look at all samples has told so
     if valid < samples or deflection.type != INT16 or told.highest == 32767 or told.lowest == -32768:
         if is_saturated(deflection, i, samples if is_approach else valid):

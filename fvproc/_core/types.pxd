@@ -145,6 +145,11 @@ cdef struct Raw:
     bint has_invalid
     double invalid
 
+# Samples of a branch in raw numbers, in surface order.
+cdef struct Samples:
+    const short* x              # as they were measured; NULL where they are no int16, or some are left out or mended
+    float* f                    # where x is NULL; else room for them
+
 # Where the samples of a branch lie, in surface order (sample 0 at the turning point, the last farthest from the
 # surface), and all that follows from this alone: made once a tile where the curves share it.
 cdef struct Axis:

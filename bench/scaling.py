@@ -1,6 +1,6 @@
 """One worker or two, 10⁵ curves or 10⁷: the time of a run on a cluster, and the memory of client and workers.
 
-    python bench/scaling.py [--curves 100000 1000000] [--rounds 3]
+    python bench/scaling.py [--curves 100000 1000000] [--layout contiguous] [--rounds 3]
 
 `dask worker` processes of one thread each; runs with one and with two workers alternate, medians are told. Large maps
 are a small simulated file whose curves come again and again: a plug-in of this bench reads it, so that no disk is
@@ -15,9 +15,11 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
+import jpk
 import psutil
 from processes import CUSTOM, Client, Cluster
 
@@ -25,6 +27,7 @@ import fvproc as fv
 from fvproc import simulate
 from fvproc.quantities import RECORD
 
+LAYOUTS = ("contiguous", "gzip", "jpk")
 REPEATED = """
 if os.environ.get("BENCH_ROWS"):
     import dataclasses
@@ -51,6 +54,22 @@ def _own(process: psutil.Process) -> int:
         lines = [line.split() for line in status.read_text().splitlines()]
         return next((int(line[1]) * 1024 for line in lines if line and line[0] == "RssAnon:"), 0)
     return int(process.memory_info().rss)
+
+
+def write(folder: Path, layout: str, samples: int, flicker: float) -> Path:
+    """Write the small file whose curves come again and again; flicker: nm of 1/f noise."""
+    if layout == "jpk":
+        path = folder / "map.jpk-qi-data"
+        jpk.write(path, 150, samples, zipfile.ZIP_DEFLATED)
+        return path
+    path = folder / "map.h5"
+    plain = path if layout == "contiguous" else folder / "plain.h5"
+    simulate.write_map(
+        plain, ny=40, nx=1000, samples=samples, seed=1, modulus=916e6, adhesion=4e-9, flicker=flicker * 1e-9
+    )
+    if layout == "gzip":
+        fv.convert(plain, path, compress=True)
+    return path
 
 
 class Peaks(threading.Thread):
@@ -80,7 +99,8 @@ class Peaks(threading.Thread):
 def measured(cluster: Cluster, curves: Path, out: Path, method: str) -> tuple[float, float, Peaks]:
     """Return the seconds from the first submission to the last tile, those of the process, and the peaks."""
     out.unlink(missing_ok=True)
-    client = Client(cluster, [curves, "-o", out, "--scheduler-file", cluster.file, "--fit-method", method])
+    command = [curves, "-o", out, "--scheduler-file", cluster.file, "--fit-method", method, "--tip-radius", "30nm"]
+    client = Client(cluster, command)
     assert cluster.scheduler is not None
     peaks = Peaks(
         {"client": [client.process.pid], "worker": cluster.worker_processes(), "scheduler": [cluster.scheduler.pid]}
@@ -102,21 +122,15 @@ def main() -> None:
     parser.add_argument("--wait", type=float, default=0.0, help="seconds that reading a curve takes: a slow share")
     parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--flicker", type=float, default=0.0, help="nm of 1/f noise, as most instruments have")
-    parser.add_argument("--gzip", action="store_true", help="a compressed curves file, as an archive holds it")
+    parser.add_argument("--layout", default="contiguous", choices=LAYOUTS, help="of the file")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="fvproc-scaling-"))
-    small, width = 40, 1000
-    curves = folder / "map.h5"
-    made = {"modulus": 916e6, "adhesion": 4e-9, "flicker": options.flicker * 1e-9}
-    simulate.write_map(curves, ny=small, nx=width, samples=options.samples, seed=1, **made)
-    if options.gzip:
-        plain = curves.rename(folder / "plain.h5")
-        fv.convert(plain, curves, compress=True)
+    curves = write(folder, options.layout, options.samples, options.flicker)
+    small, width = fv.open(curves).shape
     size = fv.open(curves).curve_bytes
     print(
-        f"2 × {options.samples} int16 samples a curve ({size} bytes), {options.method}, {options.wait:g} s wait a curve"
-        + (", gzip" if options.gzip else "")
-        + (f", {options.flicker:g} nm of 1/f noise" if options.flicker else "")
+        f"2 × {options.samples} samples a curve ({size} bytes), {options.method}, {options.layout},"
+        f" {options.wait:g} s wait a curve" + (f", {options.flicker:g} nm of 1/f noise" if options.flicker else "")
     )
     print(f"median of {options.rounds}, alternating\n")
     print("| curves | workers | tiles s | run s | curves/s | × 1 worker | client MB | of them records | worker MB |")

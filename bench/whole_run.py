@@ -1,7 +1,7 @@
 """Whole runs, file to maps to HDF5, from 10⁴ to 10⁷ curves: where the seconds go, memory, and what reading alone takes.
 
-    python bench/whole_run.py [--curves 10000 …] [--samples 128] [--flicker 0.02] [--folder DIR]
-                              [--plot bench/plots/whole_run.svg]
+    python bench/whole_run.py [--curves 10000 …] [--samples 128] [--flicker 0.02] [--quantities modulus,adhesion]
+                              [--folder DIR] [--plot bench/plots/whole_run.svg]
 
 Each run is a process of its own (`fvproc run`), timed from outside: threads of one process, or workers of a cluster
 that the run starts (`--processes`). Its log tells when the file was open, the first tile begun and the last one done;
@@ -75,10 +75,11 @@ def write(path: Path, curves: int, samples: int, flicker: float) -> Path:
     return path
 
 
-def kernel_seconds(path: Path, method: str) -> float:
+def kernel_seconds(path: Path, method: str, quantities: str) -> float:
     """Return what the kernel takes for a curve, one thread, curves in memory: the least of some passes."""
     volume = fv.open(path)
-    recipe = fv.Recipe.from_dict({"fit": {"method": method}}).completed(volume)
+    asked = {"fit": {"method": method}, "maps": {"quantities": quantities}}
+    recipe = fv.Recipe.from_dict(asked).completed(volume)
     settings = kernel_settings(volume, replace(recipe, noise=noise.measured(volume, recipe)))
     count = min(4000, volume.grid.curves)
     raw = readers.read_tile(volume, Tile(0, count))
@@ -136,12 +137,13 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=128, help="per branch")
     parser.add_argument("--method", default="ml", choices=["ml", "qnm"])
     parser.add_argument("--flicker", type=float, default=0.0, help="nm of 1/f noise, as most instruments have")
+    parser.add_argument("--quantities", default="all", help="that the recipe asks for")
     parser.add_argument("--rounds", type=int, default=3, help="one for the largest")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
     slow = f", {options.flicker:g} nm of 1/f noise" if options.flicker else ""
-    print(f"916 MPa, 2 × {options.samples} int16 samples a curve{slow}, {options.method}")
+    print(f"916 MPa, 2 × {options.samples} int16 samples a curve{slow}, {options.method}, {options.quantities}")
     print(f"median of {options.rounds} runs\n")
     columns = ["curves", "MB", "with", "seconds", *STAGES, "curves/s", "peak MB", "own MB", "cat s"]
     print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
@@ -154,7 +156,7 @@ def main() -> None:
         with Path(os.devnull).open("wb") as nowhere:
             subprocess.run(["cat", str(path)], stdout=nowhere, check=True)
         cat = time.perf_counter() - begun
-        each = kernel_seconds(path, options.method)
+        each = kernel_seconds(path, options.method, options.quantities)
         for crew, option, share in (
             ("1 thread", ["--threads", "1"], 1),
             ("2 threads", ["--threads", "2"], 2),
@@ -164,7 +166,7 @@ def main() -> None:
             taken = []
             for _ in range(1 if curves == max(options.curves) > 1_000_000 else options.rounds):
                 common = [str(path), "-o", str(output), "--overwrite", "--fit-method", options.method]
-                moments, peak, own = run([*common, *option], log)
+                moments, peak, own = run([*common, "--maps-quantities", options.quantities, *option], log)
                 taken.append((moments["ended"], stages(moments, reading / share, each * curves / share), peak, own))
             taken.sort(key=lambda one: one[0])
             seconds, parts, peak, own = taken[len(taken) // 2]

@@ -45,6 +45,15 @@ RECIPES: dict[str, dict[str, dict[str, str]]] = {
     "qnm, detected": {"fit": {"method": "qnm"}, "contact": {"method": "threshold", "position": "detected"}},
     "qnm, modulus and adhesion": {"fit": {"method": "qnm"}, "maps": {"quantities": "modulus, adhesion"}},
 }
+# what each part of the work costs: the survey, which all rests on, and it with one part more
+PARTS: dict[str, dict[str, dict[str, str]]] = {
+    "ml, peak force (survey)": {"maps": {"quantities": "peak_force"}},
+    "ml, deformation": {"maps": {"quantities": "deformation"}},
+    "ml, areas": {"maps": {"quantities": "dissipation, adhesion_energy"}},
+    "ml, modulus and adhesion (fit)": {"maps": {"quantities": "modulus, adhesion"}},
+    "ml, contact point on approach (fit)": {"maps": {"quantities": "approach_contact_point"}},
+    "ml, all": {},
+}
 SAMPLES = (64, 128, 256, 512, 1024, 2048, 4096)
 SIGMA = 2e-11  # m
 
@@ -118,7 +127,7 @@ def arrays(raw: RawTile) -> list[np.ndarray]:
 def timed(case: Case, size: int, rounds: int) -> Timing:
     """Time kernel and copy in turns; the first of each is not counted."""
     raw, volume = curves_of(case.material, case.samples, case.dtype, case.shared_z, size)
-    settings = kernel_settings(volume, Recipe.from_dict(RECIPES[case.recipe]).completed(volume))
+    settings = kernel_settings(volume, Recipe.from_dict((RECIPES | PARTS)[case.recipe]).completed(volume))
     curves = len(raw.retract.deflection)
     edges = [curves * i // case.threads for i in range(case.threads + 1)]
     parts = [part(raw, *edges[i : i + 2]) for i in range(case.threads)]
@@ -162,6 +171,7 @@ def cases(sets: Sequence[str]) -> dict[str, list[Case]]:
     best = sets[0]
     return {
         "By material": [Case(best, r, m) for m in ("45 MPa", "1.5 GPa", "10.7 GPa") for r in RECIPES],
+        "By what is asked for": [Case(best, r, samples=n) for n in (128, 512, 2048) for r in PARTS],
         "By samples per branch": [Case(best, r, samples=n) for n in SAMPLES for r in RECIPES],
         "By type of the deflection and by z": [
             Case(best, r, dtype=d, shared_z=s)

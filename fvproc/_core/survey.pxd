@@ -2,6 +2,7 @@
 
 from libc.math cimport fabs, sqrt
 
+from fvproc._core.axis cimport BLOCKS
 from fvproc._core.baseline cimport first_quiet_block, line_of_blocks, measure_noise, noise_level, take_line
 from fvproc._core.covariance cimport variance_of_mean
 from fvproc._core.edges cimport SIGNIFICANT, faint_width, find_edges, find_faint_jump, find_steps, smoothed_minimum
@@ -19,30 +20,48 @@ cdef enum:
     FEWEST_BASELINE = 8
 
 
-cdef inline void survey_branch(
-    Branch* branch, const Branch* other, const Settings* settings, const Samples* samples, double unit,
-    double quantum, bint retract, float* work, double* means
-) noexcept nogil:
-    """Baseline, noise and edges of a branch; other: the branch that lends its line.
+# The survey of a branch in four parts. survey_curve takes them in turn for the two branches: within one, each has to
+# wait for the one before, while a processor works on the other.
 
-    With `ml` the baseline is fitted again over all of the non-contact part: the far part of a sinusoidal ramp covers a
-    short way, and its line, carried on to the contact, errs by several times the noise of a sample.
-    """
-    cdef Py_ssize_t far = branch.axis.far, start = far, first
-    cdef double offset, tilt, noise, doubt
-    cdef float lowest, highest
+cdef inline void average_blocks(
+    Branch* branch, const Samples* samples, double unit, float* work, double* means
+) noexcept nogil:
+    """Means of the blocks, nm, and zeros behind."""
+    cdef Py_ssize_t i
     if samples.x != NULL and branch.axis.width <= WIDEST_BLOCK:
         block_means_of_shorts(samples.x, branch.axis.blocks, branch.axis.width, unit, <int*>work, means)
     else:
         block_means(samples.f, branch.axis.blocks, branch.axis.width, unit, work, means)
-    for first in range(8):
-        means[branch.axis.blocks + first] = 0.0
-    first = far * branch.axis.width
-    line_of_blocks(&branch.axis, means, far, settings.baseline_order, &offset, &tilt)
+    for i in range(8):
+        means[branch.axis.blocks + i] = 0.0
+
+
+cdef inline void survey_far_part(
+    Branch* branch, const Settings* settings, const Samples* samples, double unit, double quantum, const double* means
+) noexcept nogil:
+    """Line and noise of the part that is baseline by definition."""
+    cdef Py_ssize_t first = branch.axis.far * branch.axis.width
+    cdef float lowest, highest
+    line_of_blocks(
+        &branch.axis, means, branch.axis.far, settings.baseline_order, &branch.offset, &branch.tilt
+    )
     subtract_line(
-        samples, first, branch.axis.n, branch.axis.zeta, unit, offset, tilt, branch.d, &lowest, &highest
+        samples, first, branch.axis.n, branch.axis.zeta, unit, branch.offset, branch.tilt, branch.d, &lowest, &highest
     )
     measure_noise(branch, first, settings.baseline_order, quantum)
+
+
+cdef inline void survey_baseline(
+    Branch* branch, const Branch* other, const Settings* settings, const Samples* samples, double unit,
+    const double* means
+) noexcept nogil:
+    """Take the baseline off; other: the branch that lends its line.
+
+    With `ml` the baseline is fitted again over all of the non-contact part: the far part of a sinusoidal ramp covers a
+    short way, and its line, carried on to the contact, errs by several times the noise of a sample.
+    """
+    cdef Py_ssize_t start = branch.axis.far
+    cdef double offset = branch.offset, tilt = branch.tilt
     if other != NULL:
         offset = other.offset + other.tilt * (branch.axis.centre - other.axis.centre) + other.level - branch.level
         tilt = other.tilt
@@ -54,6 +73,14 @@ cdef inline void survey_branch(
         line_of_blocks(&branch.axis, means, start, settings.baseline_order, &offset, &tilt)
     take_line(branch, samples, unit, offset, tilt)
     branch.start = start * branch.axis.width
+
+
+cdef inline void survey_edges(
+    Branch* branch, const Branch* other, const Settings* settings, bint retract
+) noexcept nogil:
+    """Edges of the contact, and which samples a fit looks at."""
+    cdef Py_ssize_t first
+    cdef double noise, doubt
     find_edges(branch, &settings.law, retract)
     if retract:
         # a curve that tells its own slow noise tells it too badly for this
@@ -70,18 +97,22 @@ cdef inline void survey_branch(
             first = first if first < branch.axis.blocks else branch.axis.blocks - 1
             doubt = 4.0 * sqrt(noise_level(branch, settings) * branch.axis.tolerance[first])
         # few samples, and correlated ones, tell less noise than there is
-        noise = branch.noise * sqrt(branch.inflation) * (1.0 + 24.0 / (branch.axis.n - far * branch.axis.width))
+        first = branch.axis.far * branch.axis.width
+        noise = branch.noise * sqrt(branch.inflation) * (1.0 + 24.0 / (branch.axis.n - first))
         find_steps(branch, noise, doubt, settings.maximum_likelihood and not settings.adhesion_minimum)
-    # once: the noise is measured anew below, and no sample may count twice, as one of the fit and as a free one
+    # once: the noise is measured anew behind, and no sample may count twice, as one of the fit and as a free one
     branch.fitted = samples_of_fit(branch)
     if branch.start < branch.back:
         branch.start = branch.back if branch.back < branch.axis.n else branch.axis.n
-    if settings.maximum_likelihood:
-        first = branch.back + 1 if branch.ends else branch.fitted
-        if first < branch.start:
-            first = branch.start
-        if first < branch.axis.n - FEWEST_BASELINE:
-            measure_noise(branch, first, settings.baseline_order, quantum)
+
+
+cdef inline void survey_free_part(Branch* branch, const Settings* settings, double quantum) noexcept nogil:
+    """Noise of all samples free of contact, which `ml` asks for."""
+    cdef Py_ssize_t first = branch.back + 1 if branch.ends else branch.fitted
+    if first < branch.start:
+        first = branch.start
+    if settings.maximum_likelihood and first < branch.axis.n - FEWEST_BASELINE:
+        measure_noise(branch, first, settings.baseline_order, quantum)
 
 
 cdef inline unsigned int judge_contact(const Branch* branch) noexcept nogil:
@@ -127,6 +158,7 @@ cdef inline void survey_curve(
     """Baselines, edges, areas, heights: all but the fits."""
     cdef Branch* approach = &curve.approach
     cdef Branch* retract = &curve.retract
+    cdef const Branch* other = approach if settings.baseline_of_approach else NULL
     cdef double k = settings.spring_constant, noise, top
     curve.fit_count = 0
     curve.contact_count = 0
@@ -139,11 +171,16 @@ cdef inline void survey_curve(
     ):
         curve.flags |= BASELINE_TOO_SHORT
         return
-    survey_branch(approach, NULL, settings, approach_samples, curve.unit_approach, curve.quantum, False, work, means)
-    survey_branch(
-        retract, approach if settings.baseline_of_approach else NULL, settings, retract_samples, curve.unit_retract,
-        curve.quantum, True, work, means
-    )
+    average_blocks(approach, approach_samples, curve.unit_approach, work, means)
+    average_blocks(retract, retract_samples, curve.unit_retract, work, means + BLOCKS)
+    survey_far_part(approach, settings, approach_samples, curve.unit_approach, curve.quantum, means)
+    survey_far_part(retract, settings, retract_samples, curve.unit_retract, curve.quantum, means + BLOCKS)
+    survey_baseline(approach, NULL, settings, approach_samples, curve.unit_approach, means)
+    survey_baseline(retract, other, settings, retract_samples, curve.unit_retract, means + BLOCKS)
+    survey_edges(approach, NULL, settings, False)
+    survey_edges(retract, other, settings, True)
+    survey_free_part(approach, settings, curve.quantum)
+    survey_free_part(retract, settings, curve.quantum)
     noise = retract.noise
     top = approach.peak if approach.peak > retract.peak else retract.peak
     record.baseline_noise = <float>(k * noise * NM)

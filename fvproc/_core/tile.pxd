@@ -37,7 +37,7 @@ cdef struct Scratch:
     short* own                      # [branch][sample]: int16 that do not stand in the tile as they are wanted
     float* f                        # [branch][sample]
     float* work
-    double* means
+    double* means                   # [branch][block]
     double* window
     float* d                        # [branch][sample]
     double* z                       # [curve][branch][sample], where a curve has its own z
@@ -69,7 +69,7 @@ cdef inline Py_ssize_t lay_out(Py_ssize_t longest, bint background, char* base, 
     scratch.f = <float*>taken(base, &used, 2 * room * sizeof(float))
     scratch.d = <float*>taken(base, &used, 2 * room * sizeof(float))
     scratch.work = <float*>taken(base, &used, room * sizeof(float))
-    scratch.means = <double*>taken(base, &used, BLOCKS * sizeof(double))
+    scratch.means = <double*>taken(base, &used, 2 * BLOCKS * sizeof(double))
     scratch.window = <double*>taken(base, &used, (3 * room + 64) * sizeof(double))
     scratch.shared = <double*>taken(base, &used, 2 * shared_size(room) * sizeof(double))
     scratch.waves = NULL

@@ -17,13 +17,15 @@ from fvproc.volume import CALIBRATION_FIELDS, UNCERTAIN, ForceVolume, VendorMap
 
 # ---- summary of a run
 
+_FEW_PULL_OFFS = 0.9  # of the curves without one: then it is worth a word
 _SUMMARISED = ("modulus", "adhesion", "deformation", "indentation", "dissipation", "peak_force")
 
 
 def summary(maps: ParameterMaps, path: Path, outputs: Sequence[Path], seconds: float) -> dict[str, Any]:
     """Return what a run came to, ready for JSON: SI units, medians over the curves that have a value."""
     names = [name for name in _SUMMARISED if name in maps]
-    first = maps["modulus" if "modulus" in maps else maps.quantities[0]]
+    first = "modulus" if "modulus" in maps else maps.quantities[0]
+    flags = maps.provenance.get("flag_counts") or {_name(flag): n for flag, n in maps.flag_counts().items()}
     systematic = maps.provenance.get("systematic", {}).get("quantities", {})
 
     def told(name: str) -> dict[str, Any]:
@@ -46,12 +48,26 @@ def summary(maps: ParameterMaps, path: Path, outputs: Sequence[Path], seconds: f
         "input": str(path),
         "outputs": [str(output) for output in outputs],
         "curves": maps.grid.curves,
-        "valued": int(np.isfinite(first).sum()),
+        "valued": int(np.isfinite(maps[first]).sum()),
+        "valued_in": first,
         "seconds": seconds,
         "medians": medians,
-        "flags": maps.provenance.get("flag_counts") or {_name(flag): n for flag, n in maps.flag_counts().items()},
+        "flags": flags,
         "failed_tiles": len(maps.provenance.get("failures", ())),
+        "hints": _hints(maps, flags),
     }
+
+
+def _hints(maps: ParameterMaps, flags: Mapping[str, int]) -> list[str]:
+    """Return what the user may want to change, where the flags suggest it."""
+    model = maps.provenance.get("recipe", {}).get("fit", {}).get("model")
+    unseen = flags.get(_name(Flag.NO_ADHESION), 0) / maps.grid.curves
+    if model == "dmt" and unseen > _FEW_PULL_OFFS:
+        return [
+            f"{unseen:.0%} of the curves show no pull-off: where there is no adhesion, as often in a liquid,"
+            " --fit-model hertz has smaller errors (docs/uncertainty.md)"
+        ]
+    return []
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
@@ -61,10 +77,10 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 def summary_text(result: dict[str, Any]) -> str:
     """Return the summary for a terminal."""
-    curves, seconds = result["curves"], result["seconds"]
+    curves, seconds, told = result["curves"], result["seconds"], result["valued_in"].replace("_", " ")
     lines = [
         f"{Path(result['input']).name}: {curves:,} curves in {seconds:.1f} s"
-        f" ({curves / seconds:,.0f} curves/s, writing included), {result['valued']:,} with a modulus"
+        f" ({curves / seconds:,.0f} curves/s, writing included), {result['valued']:,} with a {told}"
     ]
     for name, entry in result["medians"].items():
         low, high = entry["quartiles"]
@@ -79,6 +95,7 @@ def summary_text(result: dict[str, Any]) -> str:
     for name, count in result["flags"].items():
         kind = "no value" if Flag[name.upper()] & FATAL_BITS else "warning"
         lines.append(f"  {kind:<9} {count:>9,} curves: {FLAG_MEANINGS[Flag[name.upper()]]} ({name})")
+    lines += [f"  {hint}" for hint in result["hints"]]
     lines += [f"  -> {output}" for output in result["outputs"]]
     return "\n".join(lines)
 

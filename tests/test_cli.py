@@ -306,3 +306,14 @@ def test_the_instruments_own_maps_are_met(tmp_path):
         ratio = maps[name][at] / (reference[column] * unit)
         assert np.nanmedian(ratio) == pytest.approx(1.0, abs=0.01), name
         assert np.mean(np.abs(ratio - 1.0) < 0.02) > 0.85, name
+
+
+@pytest.mark.parametrize(
+    ("adhesion", "model", "told"), [(0.0, "dmt", True), (0.0, "hertz", False), (4e-9, "dmt", False)]
+)
+def test_who_fits_adhesion_where_there_is_none_is_told(tmp_path, adhesion, model, told):
+    """Without adhesion a model that has one is biased by not knowing it; see docs/uncertainty.md."""
+    path = tmp_path / "map.h5"
+    simulate.write_map(path, ny=10, nx=10, samples=128, modulus=1.5e9, adhesion=adhesion, seed=1)
+    said = done("run", path, "-o", tmp_path / "out.h5", "--fit-model", model).stdout
+    assert ("--fit-model hertz has smaller errors" in said) == told

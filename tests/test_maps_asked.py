@@ -296,3 +296,9 @@ def test_what_compares_all_maps_computes_all(tmp_path):
     maps = fv.process(path, Recipe.from_dict({"maps": {"quantities": ["modulus"]}}))
     (row,) = truth.compare(maps, path)
     assert abs(row.error) < 0.05 and np.isnan(row.adhesion_error)
+
+
+def test_the_summary_counts_the_curves_with_what_was_asked_for(curves_file, tmp_path, capsys):
+    command = ["run", str(curves_file), "-o", str(tmp_path / "force.h5"), "--maps-quantities", "peak_force"]
+    assert cli.main(command) == 0
+    assert "204 with a peak force" in capsys.readouterr().out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import chain, product
 from os import PathLike
 from typing import Any
 from xml.etree import ElementTree
@@ -16,10 +17,10 @@ from fvproc import provenance as origin
 from fvproc.maps import ParameterMaps
 from fvproc.quantities import FLAG_MEANINGS
 from fvproc.volume import Grid
+from fvproc.writers import packing
 from fvproc.writers.bands import Band, bands_of, plane
 
 TILE = 256  # pixels along each edge; TIFF wants multiples of 16
-LEVEL = 6  # of zlib
 NANOMETRE = 1e-9  # unit of the coordinates: in metres QGIS and GDAL round them away
 
 # types of a tag's values
@@ -103,17 +104,22 @@ def write(
         )
 
 
-def _tiles(maps: ParameterMaps, bands: tuple[Band, ...]) -> Iterator[np.ndarray]:
-    """Yield the tiles band by band, filled up with NaN at the edges, so that one row of tiles is in memory."""
+def _tiles(maps: ParameterMaps, bands: tuple[Band, ...]) -> Iterator[bytes]:
+    """Yield the packed tiles band by band, filled up with NaN at the edges; some rows of tiles are in memory."""
     ny, nx = maps.shape
-    for band in bands:
-        for row in range(0, ny, TILE):
-            values = plane(maps, band, row, row + TILE)
-            for column in range(0, nx, TILE):
-                part = values[:, column : column + TILE]
-                tile = np.full((TILE, TILE), np.nan, "<f4")
-                tile[: part.shape[0], : part.shape[1]] = part
-                yield tile
+
+    def packed(place: tuple[Band, int]) -> list[bytes]:
+        band, row = place
+        values = plane(maps, band, row, row + TILE)
+        made = []
+        for column in range(0, nx, TILE):
+            part = values[:, column : column + TILE]
+            tile = np.full((TILE, TILE), np.nan, "<f4")
+            tile[: part.shape[0], : part.shape[1]] = part
+            made.append(packing.zlib_stream(tile))
+        return made
+
+    yield from chain.from_iterable(packing.in_order(packed, product(bands, range(0, ny, TILE))))
 
 
 def page_settings(grid: Grid) -> dict[str, Any]:
@@ -122,7 +128,6 @@ def page_settings(grid: Grid) -> dict[str, Any]:
     return {
         # the number 8 that every reader knows: tifffile's "deflate" would write the older 32946
         "compression": "zlib",
-        "compressionargs": {"level": LEVEL},
         "predictor": False,  # Bio-Formats cannot undo the predictor for floats
         # without a unit Bio-Formats would read nanometres as micrometres
         "resolution": (_per_centimetre(dx), _per_centimetre(dy)),

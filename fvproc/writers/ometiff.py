@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice, product
 from os import PathLike
 from xml.etree import ElementTree
 
 import tifffile
 
 from fvproc.maps import ParameterMaps
-from fvproc.writers import geotiff
+from fvproc.writers import geotiff, packing
 from fvproc.writers.bands import Band, bands_of, plane
 
 _NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
@@ -18,6 +18,7 @@ _SCHEMA = "http://www.openmicroscopy.org/Schemas/OME/2016-06/ome.xsd"
 _INSTANCE = "http://www.w3.org/2001/XMLSchema-instance"
 _ANNOTATION = "Annotation:0"
 STRIP_BYTES = 2**16  # what a strip holds before compression; ImageJ without plug-ins reads strips, not tiles
+_TOGETHER = 16  # strips that a thread packs at a time
 
 
 def write(maps: ParameterMaps, path: str | PathLike[str], *, quantities: Sequence[str] | None = None) -> None:
@@ -47,10 +48,11 @@ def write(maps: ParameterMaps, path: str | PathLike[str], *, quantities: Sequenc
     rows = max(1, min(ny, STRIP_BYTES // (4 * nx)))
     description = _ome_xml(maps, bands)
     # tifffile's own OME mode makes one image per call to `write`, hence metadata=None and our own XML
+    strips = _strips(maps, bands, rows)
     with tifffile.TiffWriter(path, bigtiff=large, byteorder="<") as file:
         for number, band in enumerate(bands):
             file.write(
-                _strips(maps, band, rows),
+                islice(strips, -(-ny // rows)),
                 shape=(ny, nx),
                 dtype="<f4",
                 photometric="minisblack",
@@ -65,10 +67,16 @@ def write(maps: ParameterMaps, path: str | PathLike[str], *, quantities: Sequenc
             )
 
 
-def _strips(maps: ParameterMaps, band: Band, rows: int) -> Iterator[bytes]:
-    """Yield the compressed strips of a page, so that one strip at a time is in memory."""
-    for row in range(0, maps.shape[0], rows):
-        yield zlib.compress(plane(maps, band, row, row + rows).tobytes(), geotiff.LEVEL)
+def _strips(maps: ParameterMaps, bands: tuple[Band, ...], rows: int) -> Iterator[bytes]:
+    """Yield the packed strips of all pages, so that some of them are in memory."""
+    ny = maps.shape[0]
+
+    def packed(place: tuple[Band, int]) -> list[bytes]:
+        band, start = place
+        values = plane(maps, band, start, start + _TOGETHER * rows)
+        return [packing.zlib_stream(values[row : row + rows]) for row in range(0, len(values), rows)]
+
+    yield from chain.from_iterable(packing.in_order(packed, product(bands, range(0, ny, _TOGETHER * rows))))
 
 
 def _ome_xml(maps: ParameterMaps, bands: tuple[Band, ...]) -> bytes:

@@ -1,4 +1,4 @@
-"""Packing of maps by threads: what comes out can be inflated, is in order, and is small where there is nothing in it."""
+"""Packing of maps by threads: what comes out can be inflated, is in order, and small where nothing is in it."""
 
 from __future__ import annotations
 

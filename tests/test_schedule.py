@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import subprocess
 import sys
 import threading
@@ -17,8 +18,10 @@ from cluster_processes import dask_command
 import fvproc as fv
 from fvproc import engine, readers, schedule
 from fvproc.errors import FileFormatError, FvprocError
+from fvproc.processors import cores
 from fvproc.quantities import Flag
 from fvproc.schedule import cluster, flow, preflight, work
+from fvproc.schedule.threads import WINDOW, ThreadCrew
 
 distributed = pytest.importorskip("distributed")
 
@@ -66,6 +69,49 @@ def test_bytes_do_not_depend_on_tiles_or_threads(sei_file, reference, tile_bytes
 def test_bytes_do_not_depend_on_dask_being_synchronous(sei_file, reference):
     with dask.config.set(scheduler="synchronous"):
         assert fv.process(sei_file).records.tobytes() == reference.records.tobytes()
+
+
+def test_tiles_of_threads_are_large_while_much_is_left_and_small_toward_the_end(sei_file):
+    """Each costs Python a tenth of a millisecond; a map of a few MB must still keep many cores busy."""
+    volume = fv.open(sei_file)
+    errand = work.Errand(volume, fv.Recipe())
+    crew = ThreadCrew(4)
+    sizes = [crew.curves(0, errand, left) * volume.curve_bytes for left in (10**9, 10**5, 10**4, 1920, 100, 1)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == pytest.approx(16 << 20, rel=0.01)
+    assert sizes[-1] == pytest.approx(1 << 18, rel=0.01)
+    left, tiles = volume.grid.curves, 0
+    while left > 0:
+        left -= crew.curves(0, errand, left)
+        tiles += 1
+    assert tiles >= 4
+    assert ThreadCrew(64).curves(0, errand, 10**9) * volume.curve_bytes <= work.TILE_BYTES
+    assert ThreadCrew(4, 1000).curves(0, errand, 10**9) == 1
+
+
+COUNTED = """
+import sys
+from fvproc.schedule.threads import ThreadCrew
+crew = ThreadCrew()
+print(crew.workers, crew.room(), "dask" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("told_by", ["nobody", "the environment", "a file"])
+def test_what_dask_is_told_of_threads_holds_and_dask_is_not_imported_for_nothing(tmp_path, told_by):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}
+    environment["HOME"] = environment["USERPROFILE"] = str(tmp_path)
+    expected = [str(cores()), str(WINDOW * cores()), "False"]
+    if told_by == "the environment":
+        environment |= {"DASK_NUM_WORKERS": "3"}
+        expected = ["3", str(WINDOW * 3), "True"]
+    if told_by == "a file":
+        (tmp_path / ".config" / "dask").mkdir(parents=True)
+        (tmp_path / ".config" / "dask" / "mine.yaml").write_text("scheduler: synchronous\nnum_workers: 5\n")
+        expected = ["5", "1", "True"]
+    command = [sys.executable, "-c", COUNTED]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.split() == expected
 
 
 def test_bytes_do_not_depend_on_a_cluster(sei_file, reference, client):

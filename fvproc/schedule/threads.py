@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import site
+import sys
 import threading
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 from fvproc.errors import FvprocError
 from fvproc.processors import cores
@@ -24,6 +28,26 @@ _TOGETHER = 64 << 20
 _SHARES = 8  # of what is left, for each thread
 
 
+def _settings_of_dask() -> tuple[int | None, bool]:
+    """Return Dask's number of threads, None if nobody has set it, and whether its scheduler is the synchronous one.
+
+    Dask is imported only where it is there already, or configured by the environment or by a file, in the places where
+    it looks itself: that takes some tenth of the time of a small map.
+    """
+    folders: list[str | Path] = [
+        os.environ.get("DASK_ROOT_CONFIG", "/etc/dask"),
+        *(Path(prefix) / "etc" / "dask" for prefix in (sys.prefix, *site.PREFIXES)),
+        os.path.expanduser("~/.config/dask"),  # noqa: PTH111 (a Path refuses where there is no home)
+    ]
+    told = any(name.startswith("DASK_") for name in os.environ) or any(Path(folder).exists() for folder in folders)
+    if "dask" not in sys.modules and not told:
+        return None, False
+    import dask
+
+    inline = dask.config.get("scheduler", None) in ("sync", "synchronous", "single-threaded")
+    return dask.config.get("num_workers", None), inline
+
+
 class ThreadCrew:
     """Threads of this process.
 
@@ -38,11 +62,10 @@ class ThreadCrew:
     """
 
     def __init__(self, threads: int | None = None, tile_bytes: int | None = None) -> None:
-        import dask
-
         if threads is not None and threads < 1:
             raise FvprocError(f"threads = {threads!r}: at least one is needed")
-        self.workers = threads or dask.config.get("num_workers", None) or cores()
+        number, inline = _settings_of_dask()
+        self.workers = threads or number or cores()
         self._tile_bytes = tile_bytes
         self._landed: queue.SimpleQueue[Landed] = queue.SimpleQueue()
         self._submitted = 0
@@ -50,7 +73,6 @@ class ThreadCrew:
         # the last ones submitted: no more than these can be in flight
         self._futures: deque[Future[None]] = deque(maxlen=WINDOW * self.workers)
         self._stop = threading.Event()
-        inline = dask.config.get("scheduler", None) in ("sync", "synchronous", "single-threaded")
         self._pool = None if inline else ThreadPoolExecutor(self.workers, thread_name_prefix="fvproc-schedule")
 
     def room(self) -> int:

@@ -45,13 +45,17 @@ class ParameterMaps:
     vendor_maps : mapping of str to VendorMap, optional
         Maps of the instrument's own software.
     quantities : sequence of str, optional
-        Those that the recipe asked for, in the order of the registry; by default all. The others are not in these maps:
-        in `records` they are NaN.
+        Those that the recipe asked for; by default all. The others are not in these maps: in `records` they are NaN.
 
     Attributes
     ----------
     quantities : tuple of str
-        The maps that there are, beside the flags.
+        The maps that there are, beside the flags, in the order of the registry.
+
+    Raises
+    ------
+    ValueError
+        If the records are not of the grid, or the quantities none or unknown.
     """
 
     def __init__(
@@ -71,7 +75,9 @@ class ParameterMaps:
         self.records = records
         self.provenance: dict[str, Any] = dict(provenance or {})
         self.vendor_maps: dict[str, VendorMap] = dict(vendor_maps or {})
-        self.quantities = tuple(QUANTITIES) if quantities is None else tuple(quantities)
+        if quantities is not None and not (quantities and set(quantities) <= set(QUANTITIES)):
+            raise ValueError(f"quantities must be some of {', '.join(QUANTITIES)}, not {quantities!r}")
+        self.quantities = tuple(name for name in QUANTITIES if quantities is None or name in quantities)
 
     def __getitem__(self, name: str) -> np.ndarray:
         """Return the map of one quantity, (ny, nx) float32 in SI, or ``"flags"``, uint32; a view.
@@ -187,7 +193,8 @@ def not_computed(curves: int, flag: Flag = Flag.NOT_COMPUTED) -> np.ndarray:
         one[name] = np.nan
     one["flags"] = np.uint32(flag)
     records = np.empty(curves, RECORD)
-    records.view(np.uint32).reshape(curves, -1)[:] = one.view(np.uint32)  # field by field takes five times as long
+    # as numbers: NumPy fills records field by field, in five times as long
+    records.view(np.uint32).reshape(curves, one.itemsize // 4)[:] = one.view(np.uint32)
     return records
 
 

@@ -176,7 +176,8 @@ def lazy(volume: ForceVolume, recipe: Recipe | None = None, *, block_bytes: int 
 
     But for some curves that tell the noise of the map, nothing is read before it is computed, by whatever scheduler
     Dask has then; workers of a cluster must see the file.
-    ``ParameterMaps(volume.grid, fv.lazy(volume)).to_xarray()`` is a Dataset as lazy, with units and coordinates.
+    ``ParameterMaps(volume.grid, fv.lazy(volume)).to_xarray()`` is a Dataset as lazy, with units and coordinates; where
+    the recipe asks for some maps only, tell it ``quantities=recipe.maps.names``, too.
 
     Parameters
     ----------

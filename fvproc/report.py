@@ -60,9 +60,10 @@ def summary(maps: ParameterMaps, path: Path, outputs: Sequence[Path], seconds: f
 
 def _hints(maps: ParameterMaps, flags: Mapping[str, int]) -> list[str]:
     """Return what the user may want to change, where the flags suggest it."""
-    model = maps.provenance.get("recipe", {}).get("fit", {}).get("model")
+    fit = maps.provenance.get("recipe", {}).get("fit", {})
+    asked = "modulus" in maps and [fit.get(name) for name in ("model", "method", "adhesion")] == ["dmt", "ml", "free"]
     unseen = flags.get(_name(Flag.NO_ADHESION), 0) / maps.grid.curves
-    if model == "dmt" and unseen > _FEW_PULL_OFFS:
+    if asked and unseen > _FEW_PULL_OFFS:
         return [
             f"{unseen:.0%} of the curves show no pull-off: where there is no adhesion, as often in a liquid,"
             " --fit-model hertz has smaller errors (docs/uncertainty.md)"
@@ -77,7 +78,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 def summary_text(result: dict[str, Any]) -> str:
     """Return the summary for a terminal."""
-    curves, seconds, told = result["curves"], result["seconds"], result["valued_in"].replace("_", " ")
+    curves, seconds, told = result["curves"], result["seconds"], _spoken(result["valued_in"])
     lines = [
         f"{Path(result['input']).name}: {curves:,} curves in {seconds:.1f} s"
         f" ({curves / seconds:,.0f} curves/s, writing included), {result['valued']:,} with a {told}"
@@ -116,6 +117,10 @@ def systematic_text(quantities: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _percent(parts: Mapping[str, float]) -> list[tuple[str, float]]:
     return [(source, 100.0 * part) for source, part in parts.items()]
+
+
+def _spoken(quantity: str) -> str:
+    return quantity.replace("_", " ")
 
 
 def _name(flag: Flag) -> str:
@@ -179,7 +184,7 @@ def describe_maps(maps: ParameterMaps, path: Path) -> dict[str, Any]:
     """Return what an output of a run holds, ready for JSON: the summary, and how it was made."""
     made = maps.provenance
     told = summary(maps, path, [], 0.0)
-    kept = {name: told[name] for name in ("curves", "valued", "medians", "flags", "failed_tiles")}
+    kept = {name: told[name] for name in ("curves", "valued", "valued_in", "medians", "flags", "failed_tiles")}
     keys = ("program", "version", "kernel_version", "date", "recipe_digest", "input", "calibration", "systematic")
     return {"path": str(path), "format": "maps of fvproc", **kept, **{key: made.get(key) for key in keys}}
 
@@ -189,8 +194,8 @@ def maps_text(described: dict[str, Any]) -> str:
     source = described["input"] or {}
     lines = [
         f"{described['path']}",
-        f"  maps of {described['curves']:,} curves, {described['valued']:,} with a modulus, by {described['program']}"
-        f" {described['version']}, {described['date']}",
+        f"  maps of {described['curves']:,} curves, {described['valued']:,} with a {_spoken(described['valued_in'])},"
+        f" by {described['program']} {described['version']}, {described['date']}",
         f"  from {source.get('name')} ({source.get('format')}), recipe {str(described['recipe_digest'])[:12]}…",
     ]
     for name, entry in described["medians"].items():

@@ -315,5 +315,9 @@ def test_who_fits_adhesion_where_there_is_none_is_told(tmp_path, adhesion, model
     """Without adhesion a model that has one is biased by not knowing it; see docs/uncertainty.md."""
     path = tmp_path / "map.h5"
     simulate.write_map(path, ny=10, nx=10, samples=128, modulus=1.5e9, adhesion=adhesion, seed=1)
+    hint = "--fit-model hertz has smaller errors"
     said = done("run", path, "-o", tmp_path / "out.h5", "--fit-model", model).stdout
-    assert ("--fit-model hertz has smaller errors" in said) == told
+    assert (hint in said) == told
+    for elsewhere in (["--maps-quantities", "peak_force"], ["--fit-adhesion", "minimum"], ["--fit-method", "qnm"]):
+        command = ["run", path, "-o", tmp_path / "out.h5", "--overwrite", "--fit-model", model, *elsewhere]
+        assert hint not in done(*command).stdout

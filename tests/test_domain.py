@@ -297,6 +297,7 @@ def test_maps_start_as_not_computed_and_are_filled_by_tiles():
     assert maps.flags.ravel().tolist() == [1 << 16, 1 << 16, 1 << 17, 1 << 17, 1 << 16, 1 << 16]
     assert maps.flag_counts() == {Flag.NOT_COMPUTED: 4, Flag.READ_ERROR: 2}
     assert maps.flag_summary()[1].startswith("2 of 6 curves: the tile of this curve could not be read")
+    assert len(not_computed(0)) == 0
     with pytest.raises(KeyError, match="no quantity 'modulos'"):
         maps["modulos"]
     with pytest.raises(ValueError, match="records must be"):

@@ -302,3 +302,33 @@ def test_the_summary_counts_the_curves_with_what_was_asked_for(curves_file, tmp_
     command = ["run", str(curves_file), "-o", str(tmp_path / "force.h5"), "--maps-quantities", "peak_force"]
     assert cli.main(command) == 0
     assert "204 with a peak force" in capsys.readouterr().out
+
+
+def test_the_order_in_which_maps_are_named_is_of_no_matter_and_nonsense_is_refused(few, tmp_path):
+    maps = fv.ParameterMaps(few.grid, few.records, quantities=("adhesion", "modulus"))
+    assert maps.quantities == ("modulus", "adhesion")
+    fv.save(maps, tmp_path / "m.csv")
+    first = (tmp_path / "m.csv").read_text().splitlines()[1].split(",")
+    assert float(first[4]) == pytest.approx(float(few["modulus"][0, 0]))
+    writers.save(maps, tmp_path / "m.png")  # a modulus without its error
+    for nonsense in ((), ("hardness",)):
+        with pytest.raises(ValueError, match="quantities must be some of modulus"):
+            fv.ParameterMaps(few.grid, few.records, quantities=nonsense)
+
+
+def test_lazy_maps_are_written_as_others_are(curves_file, tmp_path):
+    pytest.importorskip("dask.array")
+    volume = fv.open(curves_file)
+    recipe = Recipe.from_dict(FEW)
+    lazy = fv.ParameterMaps(volume.grid, fv.lazy(volume, recipe), quantities=recipe.maps.names)
+    assert set(lazy.to_xarray().data_vars) == {*KEPT, "flags"}
+    for suffix in (".h5", ".tif"):
+        fv.save(lazy, tmp_path / f"lazy{suffix}")
+    assert fv.load(tmp_path / "lazy.h5")["modulus"].tobytes() == fv.process(volume, recipe)["modulus"].tobytes()
+
+
+def test_an_output_says_what_its_curves_have(curves_file, tmp_path, capsys):
+    output = tmp_path / "force.h5"
+    assert cli.main(["run", str(curves_file), "-o", str(output), "--maps-quantities", "peak_force", "--quiet"]) == 0
+    assert cli.main(["info", str(output)]) == 0
+    assert "204 with a peak force" in capsys.readouterr().out

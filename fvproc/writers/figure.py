@@ -77,9 +77,10 @@ def draw(
             limits=(limits or {}).get(name),
         )
         page.map(0, column, next(letters), title, values, scales[name], maps.errors(name), curve)
-    if "modulus" in maps:
+    errors = maps.errors("modulus")
+    if errors is not None:
         with np.errstate(all="ignore"):
-            relative = 100 * maps["modulus_std"] / maps["modulus"]
+            relative = 100 * errors / maps["modulus"]
         scale = panels.scale_of(relative, "%", OTHER_COLOURS, log=True)
         page.map(1, 0, next(letters), "Standard error ÷ modulus", relative, scale, None, None)
     for column, name in enumerate([name for name in mapped if name not in HEIGHTS][:3], 1):

@@ -161,3 +161,17 @@ def test_compare_tells_what_got_slower(tmp_path):
     assert compare.cost_of({"curves_per_second": 4.0}) == 0.25
     with pytest.raises(KeyError, match="without any of"):
         compare.cost_of({"name": "x"})
+
+
+@pytest.mark.parametrize("name", ["0.7 MPa", "45 MPa", "1.5 GPa"])
+@pytest.mark.parametrize("kind", ["AR(1)", "1/f"])
+def test_scatter_under_slow_noise_is_near_the_bound(name, kind):
+    """With weights by the number of samples it was up to 1.26 of the bound; the errors must know of the weights."""
+    drive = truth.driven(MATERIALS[name], "sine", 1024)
+    made = bounds.noise(np.random.default_rng(3), kind, 1600, 1024)
+    args = (drive.z[1], drive.sample, drive.probe, drive.z0, kind, (1e-11,), drive.step)
+    (limit,) = bounds.bounds(*args)
+    row = truth.row_of(drive, made, kind, 1e-11, limit, 0, "ml")
+    assert row.scatter < 1.10 * (1 + 2 / np.sqrt(0.74 * 1600)) * row.bound
+    assert 0.65 < row.within_one < 0.72 and 0.93 < row.within_two < 0.975
+    assert abs(row.error) < max(0.01, row.bound / 4)

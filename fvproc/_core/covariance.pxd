@@ -166,13 +166,13 @@ cdef inline void step_point(Walk* walk, const Problem* problem, const Solution* 
     """Add the point of a fit that stands `at` this place of the problem's arrays."""
     cdef Neighbours own
     cdef const Neighbours* group = neighbours_of(
-        problem.neighbours, walk.rho, <Py_ssize_t>problem.weight[at], &own
+        problem.neighbours, walk.rho, <Py_ssize_t>problem.count[at], &own
     )
     cdef double[3] influence
-    cdef double one = 1.0 / problem.weight[at]
+    cdef double each = problem.weight[at] / problem.count[at], one = each / problem.count[at]
     cdef int j, k, r
     for k in range(3):
-        influence[k] = solution.influence[k][at]
+        influence[k] = each * solution.influence[k][at]
     for r in range(REGISTERS):
         j = r * LANES
         store(walk.cost + j, load(walk.cost + j) + one * load(group.variance + j))
@@ -259,12 +259,12 @@ cdef inline double correlated_variances(
     # points stand from the end of contact to the surface, then from the end of contact outward
     stop = branch.end if branch.end < branch.axis.n else branch.axis.n
     while inner < points and end < stop:
-        end += <Py_ssize_t>problem.weight[inner * LANES + lane]
+        end += <Py_ssize_t>problem.count[inner * LANES + lane]
         inner += 1
     for p in range(inner - 1, -1, -1):
         step_point(&walk, problem, solution, p * LANES + lane)
     for p in range(inner, points):
-        end += <Py_ssize_t>problem.weight[p * LANES + lane]
+        end += <Py_ssize_t>problem.count[p * LANES + lane]
         step_point(&walk, problem, solution, p * LANES + lane)
     if baseline_parameters > 0:
         step_over(&walk, problem, branch.free - end)

@@ -205,7 +205,9 @@ cdef inline void tally(const Problem* problem, lanes end, Solution* solution) no
     for i in range(problem.points):
         w = load(problem.weight + i * LANES)
         y = load(problem.y + i * LANES)
-        inside = inside + choose(known | less(end, load(problem.zeta + i * LANES)), w, zero)
+        inside = inside + choose(
+            known | less(end, load(problem.zeta + i * LANES)), load(problem.count + i * LANES), zero
+        )
         mean = mean + w * y
         squares = squares + w * y * y
     store(solution.inside, inside)

@@ -19,7 +19,8 @@ cdef struct Problem:
     int[8] used                 # points of each lane, 0 where it holds no curve
     double[640] y               # [point][lane]: d, nm
     double[640] zeta            # z − centre, nm
-    double[640] weight          # number of samples in the point, 0 where there is none
+    double[640] count           # samples in the point
+    double[640] weight          # variance of a sample over that of their mean: their number under white noise; 0 of none
     double[640] spread          # variance of ζ in the point
     double[640] root            # of the model, kept between iterations
     double[3][8] weight_sums    # over the points: Σw, Σwζ, Σwζ²

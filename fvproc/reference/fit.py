@@ -11,6 +11,7 @@ from fvproc._core.settings import Law
 from fvproc.quantities import Flag
 from fvproc.reference.branch import Branch
 from fvproc.reference.contact import Contact
+from fvproc.reference.covariance import of_means
 from fvproc.reference.noise import correlated_variances
 
 FEWEST = 4
@@ -57,6 +58,15 @@ def points_of(branch: Branch, begin: int, count: int) -> tuple[np.ndarray, np.nd
     return y, zeta, weight.astype(float), np.add.reduceat(about * about, starts) / weight
 
 
+def weights_of(branch: Branch, sizes: np.ndarray) -> np.ndarray:
+    """Return the variance of a sample over that of the mean of so many; their number under white noise."""
+    if not branch.correlated:
+        return sizes
+    one = float(branch.components.sum())
+    variances = {size: float(of_means(branch.components, 1, int(size))[0, 0]) for size in np.unique(sizes)}
+    return np.array([one / variances[size] if variances[size] > 0 else size for size in sizes])
+
+
 def _anchor(branch: Branch, retract: bool) -> tuple[float, tuple[float, float], float]:
     """What is known of the place of the jump: (expected, its derivatives by z0 and end, weight); see `set_anchor`."""
     if not branch.ends:
@@ -89,7 +99,8 @@ def fit_contact(
 
     if branch.end - begin < FEWEST:
         return Fit(Flag.TOO_FEW_POINTS)
-    y, zeta, weight, spread = points_of(branch, begin, count)
+    y, zeta, sizes, spread = points_of(branch, begin, count)
+    weight = weights_of(branch, sizes)
     # start: ζ − d against q^(1/m), above a tenth of the load
     top = (float(branch.d[begin:count].max()) if begin else branch.peak) + adhesion
     chosen = y + adhesion > 0.1 * top
@@ -174,7 +185,7 @@ def fit_contact(
     residuals, jacobian, end = parts(result.x)
     contact_sse = float(residuals[: len(y)] @ residuals[: len(y)])
     cost = float(residuals @ residuals)
-    held = int(weight[(zeta > theta[1] + end) | branch.ends].sum())
+    held = int(sizes[(zeta > theta[1] + end) | branch.ends].sum())
     if held < FEWEST:
         return Fit(Flag.TOO_FEW_POINTS)
     degrees = len(y) - 2 - free_adhesion
@@ -187,11 +198,11 @@ def fit_contact(
     except np.linalg.LinAlgError:
         return Fit(Flag.FIT_FAILED)
     if branch.correlated:
-        influence = inverse @ (jacobian[: len(y)] / root[:, None]).T
+        influence = inverse @ (jacobian[: len(y)] * (root / sizes)[:, None]).T
         free_influence = np.zeros((len(inverse), branch.n - branch.free))
         if with_free:
             free_influence = inverse @ jacobian[len(y) : len(y) + len(far_d)].T
-        variances, likely = correlated_variances(branch, begin, weight, influence, free_influence)
+        variances, likely = correlated_variances(branch, begin, sizes, weight, influence, free_influence)
         ratio = contact_sse * len(y) / (degrees * likely) if degrees >= 1 else 1.0
         if degrees >= 1 and ratio > 1.0 + 4.0 * math.sqrt(2.0 / degrees):
             variances = ratio * variances

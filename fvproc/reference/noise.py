@@ -102,7 +102,12 @@ def set_components(one: Branch, other: Branch, order: int, least: float) -> None
 
 
 def correlated_variances(
-    branch: Branch, begin: int, weight: np.ndarray, influence: np.ndarray, free_influence: np.ndarray
+    branch: Branch,
+    begin: int,
+    counts: np.ndarray,
+    weight: np.ndarray,
+    influence: np.ndarray,
+    free_influence: np.ndarray,
 ) -> tuple[np.ndarray, float]:
     """Return the variances of the parameters by the samples' noise, and the expected cost of the points.
 
@@ -112,17 +117,18 @@ def correlated_variances(
         With its components.
     begin : int
         First sample of the fit; the points follow one another from there.
-    weight : ndarray of float64, (points,)
-        Samples of each point.
+    counts, weight : ndarray of float64, (points,)
+        Samples of each point, and its weight.
     influence, free_influence : ndarray of float64, (parameters, points), (parameters, free samples)
         By how much the parameters follow one sample.
     """
-    sizes = weight.astype(int)
+    sizes = counts.astype(int)
     covariance = of_samples(branch.components, branch.n - begin)
     used = np.zeros((len(influence), branch.n - begin))
     used[:, : sizes.sum()] = np.repeat(influence, sizes, axis=1)
     used[:, branch.free - begin :] += free_influence
     variances = np.einsum("ki,ij,kj->k", used, covariance, used, optimize=True)
     edges = np.concatenate([[0], np.cumsum(sizes)])
-    expected = sum(float(covariance[a:b, a:b].sum()) / (b - a) for a, b in itertools.pairwise(edges))
+    means = np.array([float(covariance[a:b, a:b].mean()) for a, b in itertools.pairwise(edges)])
+    expected = float(np.sum(weight * means))
     return variances, expected

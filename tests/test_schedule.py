@@ -110,7 +110,8 @@ def test_what_dask_is_told_of_threads_holds_and_dask_is_not_imported_for_nothing
         (tmp_path / ".config" / "dask" / "mine.yaml").write_text("scheduler: synchronous\nnum_workers: 5\n")
         expected = ["5", "1", "True"]
     command = [sys.executable, "-c", COUNTED]
-    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    # from elsewhere: a checkout in the way would be imported in place of what is installed
+    said = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
     assert said.split() == expected
 
 

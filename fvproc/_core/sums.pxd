@@ -33,20 +33,13 @@ cdef inline void subtract_line(
     cdef const float* f = samples.f
     low = wide_splat((<float>s[i] if s != NULL else f[i]) * u - (o + t * zeta[i]))
     high = low
-    if s != NULL:
-        while i + WIDE <= n:
-            x = of_shorts(s + i) * wide_u - (wide_o + wide_t * wide_load(zeta + i))
-            low = wide_smaller(x, low)
-            high = wide_larger(x, high)
-            wide_store(d + i, x)
-            i += WIDE
-    else:
-        while i + WIDE <= n:
-            x = wide_load(f + i) * wide_u - (wide_o + wide_t * wide_load(zeta + i))
-            low = wide_smaller(x, low)
-            high = wide_larger(x, high)
-            wide_store(d + i, x)
-            i += WIDE
+    while i + WIDE <= n:
+        x = of_shorts(s + i) if s != NULL else wide_load(f + i)
+        x = x * wide_u - (wide_o + wide_t * wide_load(zeta + i))
+        low = wide_smaller(x, low)
+        high = wide_larger(x, high)
+        wide_store(d + i, x)
+        i += WIDE
     lowest[0] = least_of(low)
     highest[0] = greatest_of(high)
     while i < n:

@@ -162,8 +162,8 @@ cdef inline Py_ssize_t take_points(
 cdef inline void weigh_points(const Branch* branch, Problem* problem, int lane) noexcept nogil:
     """Weights of points under correlated noise: slow noise leaves the mean of many samples little surer than one.
 
-    By the variance of each point's mean, how points hang together left aside: that comes within a tenth of the scatter
-    of generalised least squares, where weights by the number of samples lose up to a third (1/f noise).
+    By the variance of each point's mean, how points hang together left aside: that comes within about a tenth of the
+    bound of generalised least squares, where weights by the number of samples were up to a quarter above (1/f noise).
     """
     cdef Neighbours own
     cdef const Neighbours* group

@@ -9,7 +9,7 @@ from fvproc._core.jkr cimport jkr_at
 from fvproc._core.lanes cimport (
     LANES, any_of, at_most, choose, lanes, larger, less, load, mask, none, smaller, splat, store,
 )
-from fvproc._core.model cimport Contact, contact_of, model_at
+from fvproc._core.model cimport Contact, contact_of, model_at, near_root
 from fvproc._core.problem cimport Problem, Solution, flagged
 from fvproc._core.solve cimport ENTRIES, PARAMETERS, Factors, factorise, inverse_diagonal, solve
 from fvproc._core.start cimport start_values
@@ -33,62 +33,77 @@ cdef enum Sums:
     INSIDE = 2      # the adhesion changes the contact
 
 
-cdef inline void row_at(
-    Sums sums, Problem* problem, const Contact* contact, lanes c, lanes per_reach, mask seeks, int i,
-    lanes* q, lanes* s, lanes* g, lanes* e
-) noexcept nogil:
-    """d of point i at c = z − z0 − end, S = ∂d/∂c, ∂d/∂B, and of the adhesion what is not S.
+cdef inline void rows_at(Sums sums, Problem* problem, const Contact* contact, lanes z0) noexcept nogil:
+    """Set q, s, g and (not where PLAIN) e of every point.
 
-    That is ∂d/∂a with JKR, elsewhere the part h of the force that is there: ∂d/∂a = S − h. Where the end of contact is
+    e is ∂d/∂a with JKR, elsewhere the part h of the force that is there: ∂d/∂a = S − h. Where the end of contact is
     hidden, it is drawn out to both sides over a distance of about that of the samples, so that the fit can find it.
     """
-    cdef lanes one = splat(1.0), tiny = splat(1e-18), root = load(problem.root + i * LANES), x, h, rate
-    if sums == INSIDE:
-        jkr_at(
-            contact.b, contact.per_b, contact.adhesion, contact.u_end, larger(c, tiny) + contact.end, &root, q, s, g, e
-        )
-    else:
-        model_at(&problem.law, contact, larger(c, tiny), &root, q, s, g)
-        q[0] = q[0] - contact.adhesion
-        e[0] = one
-    store(problem.root + i * LANES, root)
-    if sums != PLAIN:
-        x = larger(smaller(c * per_reach, one), -one)
-        # ½ + ¾x − ¼x³, the cubic from 0 to 1 that is flat at both ends
-        h = choose(seeks, splat(0.5) + x * (0.75 - 0.25 * x * x), one)
-        rate = choose(seeks, (0.75 - 0.75 * x * x) * per_reach, splat(0.0))
-        rate = rate * q[0]
-        s[0] = h * s[0] + rate
-        g[0] = h * g[0]
-        q[0] = h * q[0]
+    cdef lanes one = splat(1.0), tiny = splat(1e-18), shift = -contact.end - z0, per_reach = load(problem.per_reach)
+    cdef lanes c, root, rate, q, s, g, e = one, x, h, slope
+    cdef mask seeks = less(splat(0.0), per_reach)
+    cdef int i
+    # loops of their own: what a point waits for, a quotient most of all, must not keep a processor from the next point
+    if sums != INSIDE:
+        for i in range(problem.points):
+            root = load(problem.root + i * LANES)
+            rate = load(problem.rate + i * LANES)
+            near_root(&problem.law, contact, larger(load(problem.zeta + i * LANES) + shift, tiny), &root, &rate)
+            store(problem.root + i * LANES, root)
+    for i in range(problem.points):
+        c = load(problem.zeta + i * LANES) + shift
+        root = load(problem.root + i * LANES)
+        rate = load(problem.rate + i * LANES)
         if sums == INSIDE:
-            g[0] = g[0] - rate * contact.end_of_b
-            e[0] = h * e[0] - rate * contact.end_of_adhesion
+            jkr_at(
+                contact.b, contact.per_b, contact.adhesion, contact.u_end, larger(c, tiny) + contact.end,
+                &root, &q, &s, &g, &e
+            )
         else:
-            e[0] = h
+            model_at(&problem.law, contact, larger(c, tiny), &root, &rate, &q, &s, &g)
+            store(problem.rate + i * LANES, rate)
+            q = q - contact.adhesion
+            e = one
+        store(problem.root + i * LANES, root)
+        if sums != PLAIN:
+            x = larger(smaller(c * per_reach, one), -one)
+            # ½ + ¾x − ¼x³, the cubic from 0 to 1 that is flat at both ends
+            h = choose(seeks, splat(0.5) + x * (0.75 - 0.25 * x * x), one)
+            slope = choose(seeks, (0.75 - 0.75 * x * x) * per_reach, splat(0.0)) * q
+            s = h * s + slope
+            g = h * g
+            q = h * q
+            if sums == INSIDE:
+                g = g - slope * contact.end_of_b
+                e = h * e - slope * contact.end_of_adhesion
+            else:
+                e = h
+            store(problem.e + i * LANES, e)
+        store(problem.q + i * LANES, q)
+        store(problem.s + i * LANES, s)
+        store(problem.g + i * LANES, g)
 
 
 cdef inline void assess_as(Sums sums, Problem* problem, State* state) noexcept nogil:
     """Normal equations and cost at state.theta; rows and columns of what is held become those of the unit matrix."""
     cdef lanes a = state.theta[2], offset = state.theta[3], tilt = state.theta[4]
-    cdef lanes zero = splat(0.0), one = splat(1.0), shift
+    cdef lanes zero = splat(0.0), one = splat(1.0)
     cdef lanes bb = zero, bs = zero, b1 = zero, bz = zero, ss = zero, s1 = zero, sz = zero
     cdef lanes rb = zero, rs = zero, rh = zero, r1 = zero, rz = zero, rr = zero
     cdef lanes w0 = load(problem.weight_sums[0]), wz = load(problem.weight_sums[1]), wzz = load(problem.weight_sums[2])
     cdef lanes bh = zero, sh = zero, hh = zero, h1 = zero, hz = zero
-    cdef lanes zeta, q, s, g, e, r, w, ws, wg, wr, x
+    cdef lanes zeta, s, g, e, r, w, ws, wg, wr, x
     cdef mask held
     cdef Contact contact
-    cdef lanes per_reach = load(problem.per_reach)
-    cdef mask seeks = less(zero, per_reach)
     cdef int i, j, k
     contact_of(&problem.law, state.theta[0], a, load(problem.film_reach), &contact)
-    shift = -contact.end - state.theta[1]
+    rows_at(sums, problem, &contact, state.theta[1])
     for i in range(problem.points):
         zeta = load(problem.zeta + i * LANES)
         w = load(problem.weight + i * LANES)
-        row_at(sums, problem, &contact, zeta + shift, per_reach, seeks, i, &q, &s, &g, &e)
-        r = load(problem.y + i * LANES) - q - (offset + tilt * zeta)
+        s = load(problem.s + i * LANES)
+        g = load(problem.g + i * LANES)
+        r = load(problem.y + i * LANES) - load(problem.q + i * LANES) - (offset + tilt * zeta)
         ws = w * s
         wg = w * g
         wr = w * r
@@ -101,6 +116,7 @@ cdef inline void assess_as(Sums sums, Problem* problem, State* state) noexcept n
         sz = sz + ws * zeta
         if sums != PLAIN:
             # of h, ∂d/∂a being S − h; inside the contact of ∂d/∂a itself
+            e = load(problem.e + i * LANES)
             x = w * e
             bh = bh + x * g
             sh = sh + x * s

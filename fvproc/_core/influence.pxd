@@ -1,8 +1,8 @@
 # How B, z0 and a of eight fits follow each sample: what the errors under correlated noise are made of (covariance.pxd).
 
-from fvproc._core.fit cimport DRAWN_OUT, INSIDE, PLAIN, Sums, row_at
-from fvproc._core.lanes cimport LANES, lanes, less, load, mask, splat, store
-from fvproc._core.model cimport Contact, contact_of
+from fvproc._core.fit cimport DRAWN_OUT, INSIDE, PLAIN, Sums, rows_at
+from fvproc._core.lanes cimport LANES, lanes, load, splat, store
+from fvproc._core.model cimport Contact, contact_of, forget_root
 from fvproc._core.problem cimport Problem, Solution
 from fvproc._core.solve cimport PARAMETERS
 from fvproc._core.types cimport JKR
@@ -12,13 +12,15 @@ cdef inline void influence_as(
     Sums sums, Problem* problem, const lanes* theta, const Contact* contact, const lanes* columns, Solution* solution
 ) noexcept nogil:
     """J·A⁻¹ at every point, for the three parameters whose errors are told."""
-    cdef lanes per_reach = load(problem.per_reach), shift = -contact.end - theta[1], zeta, q, s, g, e
-    cdef mask seeks = less(splat(0.0), per_reach)
+    cdef lanes one = splat(1.0), zeta, s, g, e
     cdef const lanes* column
     cdef int i, k
+    rows_at(sums, problem, contact, theta[1])
     for i in range(problem.points):
         zeta = load(problem.zeta + i * LANES)
-        row_at(sums, problem, contact, zeta + shift, per_reach, seeks, i, &q, &s, &g, &e)
+        s = load(problem.s + i * LANES)
+        g = load(problem.g + i * LANES)
+        e = load(problem.e + i * LANES) if sums != PLAIN else one
         if sums != INSIDE:
             e = s - e
         for k in range(3):
@@ -37,6 +39,7 @@ cdef inline void set_influence(Problem* problem, Solution* solution) noexcept no
     """
     cdef Contact contact
     cdef lanes[5] theta
+    cdef lanes root, rate
     cdef lanes[15] columns      # of A⁻¹, one after the other
     cdef const lanes* column
     cdef lanes of_z0, of_end, of_b = splat(0.0), of_adhesion, x
@@ -45,9 +48,11 @@ cdef inline void set_influence(Problem* problem, Solution* solution) noexcept no
         theta[j] = load(solution.theta[j])
         for k in range(3):
             columns[PARAMETERS * k + j] = load(solution.columns[k][j])
+    forget_root(&root, &rate)
     # the roots kept are one step more or less behind the parameters, as other lanes took longer: found anew
     for j in range(problem.points):
-        store(problem.root + j * LANES, splat(1e-300))
+        store(problem.root + j * LANES, root)
+        store(problem.rate + j * LANES, rate)
     contact_of(&problem.law, theta[0], theta[2], load(problem.film_reach), &contact)
     of_z0 = load(problem.of_z0)
     of_end = load(problem.of_end)

@@ -8,8 +8,8 @@
 # The compliance B enters almost linearly, and B → 0 is the rigid limit: a fit in B neither diverges there nor bends
 # its errors, which a fit in ln K does. Sphere and cone are here, other powers and films in power.pxd, JKR in jkr.pxd.
 #
-# On lanes each model is one function: from B and c to q, S = ∂q/∂c and ∂q/∂B; `root` is kept from one call to the
-# next at parameters nearby.
+# On lanes each model is one function: from B and c to q, S = ∂q/∂c and ∂q/∂B; `root` and, of the sphere, its `rate`
+# ∂p/∂c are kept from one call to the next at parameters nearby.
 
 from libc.math cimport sqrt
 
@@ -78,21 +78,28 @@ cdef inline lanes sphere_correction(lanes b, lanes p, lanes u, lanes rest) noexc
     return step - (p + p + p + b) * u * (step * step)
 
 
-cdef inline void sphere_at(lanes b, lanes per_b, lanes c, lanes* root, lanes* q, lanes* s, lanes* of_b) noexcept nogil:
-    """Chebyshev's step and Newton's from the root kept; of a sixth off they leave 3e-5, of a fiftieth 1e-9."""
-    cdef lanes p = root[0], one = splat(1.0), rest, u = one / sphere_slope(b, c, p, &rest), step, size, square
+cdef inline void near_sphere_root(lanes b, lanes per_b, lanes c, lanes* root, lanes* rate) noexcept nogil:
+    """Chebyshev's step from the root kept, with 1/f' as it was there: of a sixth off it leaves 2e-2, of a fiftieth 4e-4.
+
+    A processor waits longer for a quotient than for ten products, and so wants no more than one of them for a sample.
+    """
+    cdef lanes p = root[0], u = rate[0], rest = c - p * (p * (p + b)), step = sphere_correction(b, p, u, rest), size, fresh
     cdef mask near
-    step = sphere_correction(b, p, u, rest)
     size = larger(step, -step)
-    near = at_most(size + size + size + (size + size + size), p)
-    if any_of(~near):
-        p = choose(near, p, sphere_step(b, c, sphere_start(per_b, c)))
-        u = one / sphere_slope(b, c, p, &rest)
-        step = sphere_correction(b, p, u, rest)
+    near = at_most(6.0 * size, p)
     p = p + step
-    u = one / sphere_slope(b, c, p, &rest)
-    step = rest * u
-    # ∂p/∂c = u, and what the last step changes in 3p + 2B = 1/(p·u)
+    if any_of(~near):
+        fresh = sphere_step(b, c, sphere_start(per_b, c))
+        u = splat(1.0) / sphere_slope(b, c, fresh, &rest)
+        p = choose(near, p, fresh + sphere_correction(b, fresh, u, rest))
+    root[0] = p
+
+
+cdef inline void sphere_at(lanes b, lanes c, lanes* root, lanes* rate, lanes* q, lanes* s, lanes* of_b) noexcept nogil:
+    """Newton's step from a root nearby."""
+    cdef lanes p = root[0], rest, u = splat(1.0) / sphere_slope(b, c, p, &rest), step = rest * u, square
+    rate[0] = u
+    # ∂p/∂c = u, and what the step changes in 3p + 2B = 1/(p·u)
     u = p * u
     u = u - (step + step + step) * u * u
     p = p + step
@@ -103,6 +110,12 @@ cdef inline void sphere_at(lanes b, lanes per_b, lanes c, lanes* root, lanes* q,
     of_b[0] = -square * s[0]
 
 
+cdef inline void forget_root(lanes* root, lanes* rate) noexcept nogil:
+    """Make model_at look for the root anew: what these lead to lies far off any."""
+    root[0] = splat(1e-300)
+    rate[0] = splat(1e30)
+
+
 cdef inline void cone_at(lanes b, lanes c, lanes* q, lanes* s, lanes* of_b) noexcept nogil:
     cdef lanes p = 2.0 * c / (b + lanes_sqrt(b * b + 4.0 * c))
     cdef lanes inverse = p / (2.0 * p + b)
@@ -111,12 +124,20 @@ cdef inline void cone_at(lanes b, lanes c, lanes* q, lanes* s, lanes* of_b) noex
     of_b[0] = -2.0 * p * inverse
 
 
-cdef inline void model_at(
-    const Law* law, const Contact* contact, lanes c, lanes* root, lanes* q, lanes* s, lanes* of_b
+cdef inline void near_root(
+    const Law* law, const Contact* contact, lanes c, lanes* root, lanes* rate
 ) noexcept nogil:
-    """q, ∂q/∂c and ∂q/∂B of one sample of each lane; c > 0; root is read and set. Not for JKR."""
+    """Lead the root kept to where model_at goes on from; a function of its own, so that samples do not wait in turn."""
     if law.kind == SPHERE:
-        sphere_at(contact.b, contact.per_b, c, root, q, s, of_b)
+        near_sphere_root(contact.b, contact.per_b, c, root, rate)
+
+
+cdef inline void model_at(
+    const Law* law, const Contact* contact, lanes c, lanes* root, lanes* rate, lanes* q, lanes* s, lanes* of_b
+) noexcept nogil:
+    """q, ∂q/∂c and ∂q/∂B of one sample of each lane; c > 0; root and rate, from near_root, are set. Not for JKR."""
+    if law.kind == SPHERE:
+        sphere_at(contact.b, c, root, rate, q, s, of_b)
     elif law.kind == CONE:
         cone_at(contact.b, c, q, s, of_b)
     else:
@@ -136,6 +157,46 @@ cdef inline lanes root_guess(const Law* law, const Contact* contact, lanes q) no
     # Halley's step on p³ = q, of third order
     cube = p * p * p
     return p * (cube + 2.0 * q) / (2.0 * cube + q)
+
+
+cdef inline void shape_at(
+    const Law* law, const Contact* contact, lanes q, lanes* root, lanes* shape, lanes* slope
+) noexcept nogil:
+    """The root of a load, within 1e-4, δ/B there, and d(δ/B)/dq. q > 0."""
+    cdef lanes p, cube, up, down, inverse
+    if law.kind != SPHERE:
+        root[0] = root_guess(law, contact, q)
+        shape[0] = shape_of_root(law, contact, root[0])
+        slope[0] = slope_of_shape(law, contact, root[0])
+        return
+    # root_guess and its inverse with one division for both
+    p = cube_root_guess(q)
+    cube = p * p * p
+    up = p * (cube + 2.0 * q)
+    down = 2.0 * cube + q
+    inverse = splat(1.0) / (up * down)
+    p = up * up * inverse
+    root[0] = p
+    shape[0] = p * p
+    slope[0] = (2.0 / 3.0) * (down * down * inverse)
+
+
+cdef inline lanes bend_at(
+    const Law* law, const Contact* contact, lanes b, lanes p, lanes q, lanes* rate
+) noexcept nogil:
+    """B·w·S³/q, w = d(δ/B)/dq, S = 1/(1 + B·w), at the root p of a load q; sets the rate there.
+
+    Times 1 − r/n, for q = p^n and δ = B·p^r, that is ∂S/∂c.
+    """
+    cdef lanes w, s
+    if law.kind == SPHERE:
+        # S = 3p²·rate, B·w·S = 2·B·p·rate, q = p³
+        rate[0] = splat(1.0) / (p * (3.0 * p + 2.0 * b))
+        return 18.0 * b * (p * p) * (rate[0] * rate[0] * rate[0])
+    w = b * slope_of_shape(law, contact, p)
+    s = splat(1.0) / (splat(1.0) + w)
+    rate[0] = s
+    return w * s * s * s / q
 
 
 cdef inline lanes root_at(const Law* law, const Contact* contact, lanes q) noexcept nogil:
@@ -173,7 +234,7 @@ cdef inline void travel_at(
 ) noexcept nogil:
     """d and ∂d/∂z at z − z0 = travel, of as many contacts as there are lanes; −a or 0 beyond the end of contact."""
     cdef Contact contact
-    cdef lanes a = load(adhesion), x = load(travel), root, q, s, of_b, of_adhesion, c, tiny = splat(1e-18)
+    cdef lanes a = load(adhesion), x = load(travel), root, rate, q, s, of_b, of_adhesion, c, tiny = splat(1e-18)
     cdef mask outside
     cdef lanes zero = splat(0.0), attraction = a
     if law.kind == JKR:
@@ -182,15 +243,17 @@ cdef inline void travel_at(
     c = x - contact.end
     outside = less(c, tiny)
     c = larger(c, tiny)
-    root = splat(1e-300)
+    forget_root(&root, &rate)
     if law.kind == JKR:
         jkr_at(
             contact.b, contact.per_b, a, contact.u_end, c + contact.end, &root, &q, &s, &of_b, &of_adhesion
         )
     else:
-        model_at(law, &contact, c, &root, &q, &s, &of_b)
+        near_root(law, &contact, c, &root, &rate)
+        model_at(law, &contact, c, &root, &rate, &q, &s, &of_b)
         # a second time from the root so found, to the last digits
-        model_at(law, &contact, c, &root, &q, &s, &of_b)
+        near_root(law, &contact, c, &root, &rate)
+        model_at(law, &contact, c, &root, &rate, &q, &s, &of_b)
         q = choose(outside, zero, q) - attraction
     store(d, q)
     store(slope, s)

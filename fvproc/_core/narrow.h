@@ -11,7 +11,7 @@
 
 #if FVPROC_LANES > 1
 
-/* twice as many int16 as there are floats; the arithmetic stops at the limits instead of wrapping round */
+/* twice as many int16 as there are floats */
 #define FVPROC_NARROW (2 * FVPROC_WIDE)
 typedef int16_t fvproc_narrow __attribute__((vector_size(FVPROC_REGISTER)));
 FVPROC_INLINE fvproc_narrow fvproc_narrow_load(const int16_t *p) {
@@ -27,17 +27,28 @@ FVPROC_INLINE fvproc_narrow fvproc_narrow_reversed(fvproc_narrow x) {
 }
 #if defined(__AVX512BW__)
 #define FVPROC_OF_NARROW(name, x, y) ((fvproc_narrow)_mm512_##name##_epi16((__m512i)(x), (__m512i)(y)))
+#define FVPROC_OF_NARROW_UNSIGNED(name, x, y) ((fvproc_narrow)_mm512_##name##_epu16((__m512i)(x), (__m512i)(y)))
 #define FVPROC_PAIRS(x) ((fvproc_wide_mask)_mm512_madd_epi16((__m512i)(x), _mm512_set1_epi16(1)))
 #elif defined(__AVX2__)
 #define FVPROC_OF_NARROW(name, x, y) ((fvproc_narrow)_mm256_##name##_epi16((__m256i)(x), (__m256i)(y)))
+#define FVPROC_OF_NARROW_UNSIGNED(name, x, y) ((fvproc_narrow)_mm256_##name##_epu16((__m256i)(x), (__m256i)(y)))
 #define FVPROC_PAIRS(x) ((fvproc_wide_mask)_mm256_madd_epi16((__m256i)(x), _mm256_set1_epi16(1)))
 #elif defined(__SSE2__)
 #define FVPROC_OF_NARROW(name, x, y) ((fvproc_narrow)_mm_##name##_epi16((__m128i)(x), (__m128i)(y)))
+#define FVPROC_OF_NARROW_UNSIGNED(name, x, y) ((fvproc_narrow)_mm_##name##_epu16((__m128i)(x), (__m128i)(y)))
 #define FVPROC_PAIRS(x) ((fvproc_wide_mask)_mm_madd_epi16((__m128i)(x), _mm_set1_epi16(1)))
 #endif
 #if defined(FVPROC_OF_NARROW)
+/* these wrap round: 65536 is 0 */
+FVPROC_INLINE fvproc_narrow fvproc_narrow_plus(fvproc_narrow x, fvproc_narrow y) {
+    return FVPROC_OF_NARROW(add, x, y);
+}
 FVPROC_INLINE fvproc_narrow fvproc_narrow_minus(fvproc_narrow x, fvproc_narrow y) {
-    return FVPROC_OF_NARROW(subs, x, y);
+    return FVPROC_OF_NARROW(sub, x, y);
+}
+/* both from 0 to 65535: what of x is above y */
+FVPROC_INLINE fvproc_narrow fvproc_narrow_above(fvproc_narrow x, fvproc_narrow y) {
+    return FVPROC_OF_NARROW_UNSIGNED(subs, x, y);
 }
 FVPROC_INLINE fvproc_narrow fvproc_narrow_smaller(fvproc_narrow x, fvproc_narrow y) {
     return FVPROC_OF_NARROW(min, x, y);
@@ -48,10 +59,17 @@ FVPROC_INLINE fvproc_narrow fvproc_narrow_larger(fvproc_narrow x, fvproc_narrow 
 /* sums of neighbours */
 FVPROC_INLINE fvproc_wide_mask fvproc_pairs(fvproc_narrow x) { return FVPROC_PAIRS(x); }
 #else
+FVPROC_INLINE fvproc_narrow fvproc_narrow_plus(fvproc_narrow x, fvproc_narrow y) {
+    for (int i = 0; i < FVPROC_NARROW; i++) x[i] = (int16_t)((uint16_t)x[i] + (uint16_t)y[i]);
+    return x;
+}
 FVPROC_INLINE fvproc_narrow fvproc_narrow_minus(fvproc_narrow x, fvproc_narrow y) {
+    for (int i = 0; i < FVPROC_NARROW; i++) x[i] = (int16_t)((uint16_t)x[i] - (uint16_t)y[i]);
+    return x;
+}
+FVPROC_INLINE fvproc_narrow fvproc_narrow_above(fvproc_narrow x, fvproc_narrow y) {
     for (int i = 0; i < FVPROC_NARROW; i++) {
-        int z = x[i] - y[i];
-        x[i] = (int16_t)(z > 32767 ? 32767 : z < -32768 ? -32768 : z);
+        x[i] = (int16_t)((uint16_t)x[i] > (uint16_t)y[i] ? (uint16_t)x[i] - (uint16_t)y[i] : 0);
     }
     return x;
 }
@@ -150,9 +168,14 @@ typedef int16_t fvproc_narrow;
 FVPROC_INLINE fvproc_narrow fvproc_narrow_load(const int16_t *p) { return *p; }
 FVPROC_INLINE void fvproc_narrow_store(int16_t *p, fvproc_narrow x) { *p = x; }
 FVPROC_INLINE fvproc_narrow fvproc_narrow_reversed(fvproc_narrow x) { return x; }
+FVPROC_INLINE fvproc_narrow fvproc_narrow_plus(fvproc_narrow x, fvproc_narrow y) {
+    return (int16_t)((uint16_t)x + (uint16_t)y);
+}
 FVPROC_INLINE fvproc_narrow fvproc_narrow_minus(fvproc_narrow x, fvproc_narrow y) {
-    int z = x - y;
-    return (int16_t)(z > 32767 ? 32767 : z < -32768 ? -32768 : z);
+    return (int16_t)((uint16_t)x - (uint16_t)y);
+}
+FVPROC_INLINE fvproc_narrow fvproc_narrow_above(fvproc_narrow x, fvproc_narrow y) {
+    return (int16_t)((uint16_t)x > (uint16_t)y ? (uint16_t)x - (uint16_t)y : 0);
 }
 FVPROC_INLINE fvproc_narrow fvproc_narrow_smaller(fvproc_narrow x, fvproc_narrow y) { return x < y ? x : y; }
 FVPROC_INLINE fvproc_narrow fvproc_narrow_larger(fvproc_narrow x, fvproc_narrow y) { return x > y ? x : y; }

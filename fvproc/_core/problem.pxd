@@ -23,6 +23,11 @@ cdef struct Problem:
     double[640] weight          # variance of a sample over that of their mean: their number under white noise; 0 of none
     double[640] spread          # variance of ζ in the point
     double[640] root            # of the model, kept between iterations
+    double[640] rate            # ∂root/∂c of the sphere, likewise
+    double[640] q               # of the model: load q − a, S = ∂d/∂c, ∂d/∂B, and of ∂d/∂a what is not S (rows_at)
+    double[640] s
+    double[640] g
+    double[640] e
     double[3][8] weight_sums    # over the points: Σw, Σwζ, Σwζ²
     double[6][8] free_sums      # of the samples free of contact: 1, ζ, ζ², d, ζd, d²
     double[8] adhesion          # a to start from

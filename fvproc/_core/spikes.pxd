@@ -6,8 +6,8 @@ from fvproc._core.lanes cimport (
     WIDE, first_at_least_of, gathered, greatest_of, wide, wide_larger, wide_load, wide_magnitude, wide_splat,
 )
 from fvproc._core.narrow cimport (
-    NARROW, first_narrow_at_least, narrow, narrow_greatest, narrow_larger, narrow_least, narrow_load, narrow_minus,
-    narrow_smaller, narrow_splat, no_pairs, pairs, pairs_of, sum_of_pairs,
+    NARROW, first_narrow_at_least, narrow, narrow_greatest, narrow_above, narrow_larger, narrow_least, narrow_load,
+    narrow_minus, narrow_plus, narrow_smaller, narrow_splat, no_pairs, pairs, pairs_of, sum_of_pairs,
 )
 from fvproc._core.rows cimport as_floats
 from fvproc._core.sums cimport EACH, PARTS, extremes
@@ -48,29 +48,29 @@ cdef inline float bend(const float* f, Py_ssize_t i) noexcept nogil:
 cdef struct Shorts:
     int lowest
     int highest
-    int steepest        # greatest |second difference| over two samples
-    int total           # their sum
+    int total           # Σ |second difference| over two samples
     int sharpest        # greatest bend
 
-cdef inline narrow magnitude(narrow x) noexcept nogil:
-    return narrow_larger(x, narrow_minus(narrow_splat(0), x))
-
-
 cdef inline narrow second_difference(const short* x, narrow* bends) noexcept nogil:
-    """|x_(i−2) − 2·x_i + x_(i+2)| from x_i on, and the bends there; what would be beyond the limits of int16 is they."""
-    cdef narrow here = narrow_load(x), low = narrow_load(x - 2), high = narrow_load(x + 2), second, both
-    second = magnitude(narrow_minus(narrow_minus(here, low), narrow_minus(high, here)))
-    both = magnitude(narrow_minus(high, low))
-    bends[0] = narrow_minus(narrow_minus(second, both), both)
+    """|x_(i−2) − 2·x_i + x_(i+2)| from x_i on, as numbers from 0 to 65535, and the bends there, 0 where they are less.
+
+    Exact where no two samples lie farther apart than 32767. Written for what a processor does most of at a time:
+    sums that wrap round, not those that stop at the limits.
+    """
+    cdef narrow here = narrow_load(x), low = narrow_load(x - 2), high = narrow_load(x + 2)
+    cdef narrow left = narrow_minus(here, low), right = narrow_minus(high, here), both = narrow_minus(high, low)
+    cdef narrow second = narrow_minus(narrow_larger(left, right), narrow_smaller(left, right))
+    both = narrow_larger(both, narrow_minus(narrow_splat(0), both))
+    bends[0] = narrow_above(second, narrow_plus(both, both))
     return second
 
 
 cdef inline bint look_at_shorts(const short* x, Py_ssize_t n, Shorts* told) noexcept nogil:
-    """Set what samples 2 to n − 2 tell; 64 <= n <= LONGEST. False where some lie beyond the limits of int16.
+    """Set what samples 2 to n − 2 tell; 64 <= n <= LONGEST. False where some differences lie beyond the limits of int16.
 
     Sums of integers are exact: their order is of no matter.
     """
-    cdef narrow least = narrow_load(x), most = least, here, second, bends, steepest = narrow_splat(0), sharpest = steepest
+    cdef narrow least = narrow_load(x), most = least, here, second, bends, sharpest = narrow_splat(0), any = sharpest
     cdef pairs total = no_pairs()
     cdef Py_ssize_t i = 2
     while i + NARROW <= n - 2:
@@ -78,13 +78,13 @@ cdef inline bint look_at_shorts(const short* x, Py_ssize_t n, Shorts* told) noex
         least = narrow_smaller(least, here)
         most = narrow_larger(most, here)
         second = second_difference(x + i, &bends)
-        steepest = narrow_larger(steepest, second)
+        any = any | second
         sharpest = narrow_larger(sharpest, bends)
         total = total + pairs_of(second)
         i += NARROW
     if i < n - 2:
         second = second_difference(x + n - 2 - NARROW, &bends)
-        steepest = narrow_larger(steepest, second)
+        any = any | second
         sharpest = narrow_larger(sharpest, bends)
         # without those looked at before
         total = total + pairs_of(narrow_smaller(second, narrow_load(LAST + 32 - NARROW + (n - 2 - i))))
@@ -93,11 +93,10 @@ cdef inline bint look_at_shorts(const short* x, Py_ssize_t n, Shorts* told) noex
     most = narrow_larger(most, here)
     told.lowest = narrow_least(least)
     told.highest = narrow_greatest(most)
-    told.steepest = narrow_greatest(steepest)
     told.sharpest = narrow_greatest(sharpest)
     told.total = sum_of_pairs(total)
-    # differences of what lies no farther apart are exact
-    return told.highest - told.lowest <= 32767 and told.steepest < 32767
+    # differences of what lies no farther apart are exact; an int16 from 32768 on is negative
+    return told.highest - told.lowest <= 32767 and narrow_least(any) >= 0
 
 
 cdef inline double limit_of(double total, double ends, Py_ssize_t n, double step) noexcept nogil:

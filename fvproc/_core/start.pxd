@@ -1,7 +1,7 @@
 # Where eight fits start: parameters from a linear problem, and the bend within a point taken off.
 
 from fvproc._core.lanes cimport LANES, choose, lanes, lanes_sqrt, larger, less, load, mask, smaller, splat, store
-from fvproc._core.model cimport Contact, contact_of, root_guess, shape_of_root, slope_of_shape
+from fvproc._core.model cimport Contact, bend_at, contact_of, root_guess, shape_at, shape_of_root
 from fvproc._core.problem cimport Problem, flagged
 from fvproc._core.types cimport JKR
 
@@ -18,7 +18,7 @@ cdef inline mask start_values(Problem* problem, lanes* theta) noexcept nogil:
     cdef double bend
     cdef lanes w0 = zero, wz = zero, wzz = zero
     cdef lanes n = zero, sg = zero, sh = zero, sd = zero, sgg = zero, sgh = zero, shh = zero, sgd = zero, shd = zero
-    cdef lanes w, q, g, h, d, b, least, y, p, zeta, noise = load(problem.noise), miss, change
+    cdef lanes w, q, g, h, d, b, least, y, p, zeta, rate, noise = load(problem.noise), miss, change
     cdef mask found
     cdef int i
     if problem.law.kind == JKR:
@@ -34,10 +34,8 @@ cdef inline mask start_values(Problem* problem, lanes* theta) noexcept nogil:
         wzz = wzz + w * zeta * zeta
         q = y + a
         w = choose(less(0.1 * top, q), w, zero)
-        p = root_guess(&problem.law, &contact, larger(q, splat(1e-18)))
+        shape_at(&problem.law, &contact, larger(q, splat(1e-18)), &p, &g, &h)
         store(problem.root + i * LANES, p)
-        g = shape_of_root(&problem.law, &contact, p)
-        h = slope_of_shape(&problem.law, &contact, p)
         d = zeta - y
         n = n + w
         sg = sg + w * g
@@ -68,9 +66,9 @@ cdef inline mask start_values(Problem* problem, lanes* theta) noexcept nogil:
     for i in range(problem.points):
         y = load(problem.y + i * LANES)
         q = larger(y + a, splat(1e-18))
-        w = b * slope_of_shape(&problem.law, &contact, load(problem.root + i * LANES))
-        d = one / (one + w)
-        d = bend * load(problem.spread + i * LANES) * w * d * d * d / q
+        d = bend_at(&problem.law, &contact, b, load(problem.root + i * LANES), q, &rate)
+        store(problem.rate + i * LANES, rate)
+        d = bend * load(problem.spread + i * LANES) * d
         # near the end of contact the points are narrow, and beyond it there is no bend
         store(problem.y + i * LANES, y - choose(less(0.05 * top, q), d, zero))
     if problem.law.kind != JKR:

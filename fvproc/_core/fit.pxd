@@ -11,7 +11,9 @@ from fvproc._core.lanes cimport (
 )
 from fvproc._core.model cimport Contact, contact_of, model_at, near_root
 from fvproc._core.problem cimport Problem, Solution, flagged
-from fvproc._core.solve cimport ENTRIES, PARAMETERS, Factors, factorise, inverse_diagonal, solve
+from fvproc._core.solve cimport (
+    ENTRIES, PARAMETERS, Factors, factorise, factorise_baseline, inverse_diagonal, solve,
+)
 from fvproc._core.start cimport start_values
 from fvproc._core.types cimport JKR
 
@@ -257,9 +259,10 @@ cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
         trial.theta[j] = choose(failed, one if j == 0 else zero, trial.theta[j])
     limit = load(problem.noise) + 1e-7 * load(problem.top)
     limit = 1e-4 * limit * limit
-    busy = ~failed
     assess(problem, &trial)
     state = trial
+    failed = failed | factorise_baseline(state.matrix, &factors)
+    busy = ~failed
     earlier = state.cost + splat(1e300)
     for iteration in range(ITERATIONS):
         bad = factorise(state.matrix, damping, &factors)

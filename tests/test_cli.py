@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from real_data import real_file
 
 import fvproc as fv
-from fvproc import simulate, truth
+from fvproc import cli, simulate, truth
 from fvproc.quantities import QUANTITIES, Flag
 from fvproc.recipe import Recipe, leaves
 
@@ -251,6 +252,17 @@ def test_quantities_and_recipe_print_the_registry_and_the_defaults():
     assert set(json.loads(done("quantities", "--json").stdout)["quantities"]) == set(QUANTITIES)
     text = done("recipe").stdout
     assert "# half angle of the cone" in text
+
+
+def test_the_end_of_the_program_is_quick_and_that_of_a_call_leaves_the_collector_alone(monkeypatch, capsys):
+    # what is frozen is not searched for cycles: right for a process that ends, wrong for one that goes on
+    frozen = []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(True))
+    assert cli.main(["quantities"]) == 0
+    assert not frozen
+    monkeypatch.setattr(sys, "argv", ["fvproc", "quantities"])
+    assert cli.main() == 0
+    assert frozen
 
 
 def test_the_printed_recipe_is_the_default(tmp_path):

@@ -13,6 +13,7 @@ from fvproc import _core, reference
 from fvproc.errors import RecipeError
 from fvproc.quantities import Flag
 from fvproc.recipe import Recipe
+from fvproc.volume import RawBranch, RawTile
 
 SOFT = Case(45e6, 0.4, 30e-9, 5e-9, 1e-9, 150e-9)
 LONG = Case(45e6, 0.4, 30e-9, 5e-9, 1e-9, 1e-6)
@@ -66,6 +67,25 @@ def test_a_quiet_converter_makes_no_spikes(sigma, dtype):
     for case in CASES.values():
         measured = measure(case, curves=50, sigma=sigma, dtype=dtype)
         assert not flagged(_core.fit_tile(measured.raw, measured.settings), Flag.SPIKES).any()
+
+
+@pytest.mark.parametrize("where", [0, 1, 2, 3, 40, 150, 252, 253, 254, 255])
+@pytest.mark.parametrize(
+    "base, outlier", [(20000, -32768), (-20000, 32767), (10000, -22767), (10000, -22768), (0, 16384)]
+)
+def test_integers_that_leave_their_range_by_differences_say_what_wider_ones_say(base, outlier, where):
+    """Samples up to 65535 apart, and second differences of 32767 and 32768, which are 16 bits wide at most."""
+    measured = measure(SOFT, curves=3, samples=256)
+    branches = [measured.raw.approach, measured.raw.retract]
+    for branch in branches:
+        branch.deflection[:] = branch.deflection // 8 - branch.deflection.min() // 8 + base - (8000 if base > 0 else 0)
+        branch.deflection[1, where] = outlier
+    expected = _core.fit_tile(
+        RawTile(*(RawBranch(b.deflection.astype(np.int32), b.z) for b in branches)), measured.settings
+    )
+    records = _core.fit_tile(RawTile(*branches), measured.settings)
+    np.testing.assert_array_equal(flagged(records, Flag.SPIKES), flagged(expected, Flag.SPIKES))
+    np.testing.assert_allclose(records["baseline_noise"], expected["baseline_noise"], rtol=1e-4)
 
 
 # ---- pull-offs

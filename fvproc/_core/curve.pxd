@@ -3,7 +3,7 @@
 # survey_curve (survey.pxd) looks at one curve; pose_curve puts what is to be fitted into a lane; when the fits of eight curves are
 # done, finish_curve fills the record.
 
-from libc.math cimport sqrt
+from libc.math cimport NAN, sqrt
 
 from fvproc._core.contact cimport detect_contact, first_of_fit
 from fvproc._core.edges cimport smoothed_minimum
@@ -244,7 +244,7 @@ cdef inline void seal(Record* record, const unsigned int* fatal, unsigned int fl
     What is not asked for has UNWANTED in place of its fatal flags.
     """
     cdef float* value = <float*>record
-    cdef float nothing = <float>((1e300 * 1e300) * 0.0)
+    cdef float nothing = NAN    # with these bits: ∞·0 has another sign where a processor and not a compiler says so
     cdef unsigned int found = 0, reasons = flags | UNWANTED
     cdef int i
     # no branches: both loops vectorise

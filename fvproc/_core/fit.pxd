@@ -15,7 +15,7 @@ from fvproc._core.solve cimport (
     ENTRIES, PARAMETERS, Factors, factorise, factorise_baseline, inverse_diagonal, solve,
 )
 from fvproc._core.start cimport start_values
-from fvproc._core.types cimport JKR
+from fvproc._core.types cimport JKR, SPHERE
 
 cdef enum:
     ITERATIONS = 47     # slow noise bends a hidden end of contact: of those that 23 do not settle, 47 do nine of ten
@@ -46,7 +46,7 @@ cdef inline void rows_at(Sums sums, Problem* problem, const Contact* contact, la
     cdef mask seeks = less(splat(0.0), per_reach)
     cdef int i
     # loops of their own: what a point waits for, a quotient most of all, must not keep a processor from the next point
-    if sums != INSIDE:
+    if sums != INSIDE and problem.law.kind == SPHERE:
         for i in range(problem.points):
             root = load(problem.root + i * LANES)
             rate = load(problem.rate + i * LANES)
@@ -281,7 +281,7 @@ cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
             # a sample at the very end of contact, where the model has a corner, may turn the steps back and forth:
             # three that have gained less than a thirtieth of the variance, and promise no more than three tenths, say
             # that the minimum is here
-            rests = busy & less(earlier - state.cost, 300.0 * limit) & less(promised, 3000.0 * limit)
+            rests = busy & ~bad & less(earlier - state.cost, 300.0 * limit) & less(promised, 3000.0 * limit)
             earlier = state.cost
         for j in range(PARAMETERS):
             state.theta[j] = choose(done, state.theta[j] + step[j], state.theta[j])

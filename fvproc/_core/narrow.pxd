@@ -1,6 +1,7 @@
 # The vector types of narrow.h, and the functions on them.
 #
-# `narrow` are neighbouring int16 samples of one curve, `pairs` the sums of two neighbours each; + adds pairs.
+# `narrow` are neighbouring int16 samples of one curve, `pairs` the sums of two neighbours each; + adds pairs, | joins
+# the bits of narrow.
 
 cdef extern from "narrow.h" nogil:
     ctypedef short narrow "fvproc_narrow"

@@ -70,7 +70,7 @@ cdef inline bint look_at_shorts(const short* x, Py_ssize_t n, Shorts* told) noex
 
     Sums of integers are exact: their order is of no matter.
     """
-    cdef narrow least = narrow_load(x), most = least, here, second, bends, sharpest = narrow_splat(0), any = sharpest
+    cdef narrow least = narrow_load(x), most = least, here, second, bends, sharpest = narrow_splat(0), bits = sharpest
     cdef pairs total = no_pairs()
     cdef Py_ssize_t i = 2
     while i + NARROW <= n - 2:
@@ -78,25 +78,28 @@ cdef inline bint look_at_shorts(const short* x, Py_ssize_t n, Shorts* told) noex
         least = narrow_smaller(least, here)
         most = narrow_larger(most, here)
         second = second_difference(x + i, &bends)
-        any = any | second
+        bits = bits | second
         sharpest = narrow_larger(sharpest, bends)
         total = total + pairs_of(second)
         i += NARROW
     if i < n - 2:
         second = second_difference(x + n - 2 - NARROW, &bends)
-        any = any | second
+        bits = bits | second
         sharpest = narrow_larger(sharpest, bends)
         # without those looked at before
         total = total + pairs_of(narrow_smaller(second, narrow_load(LAST + 32 - NARROW + (n - 2 - i))))
+    # those at the ends, too, whichever the width: differences reach to the second and the last but one
     here = narrow_load(x + n - NARROW)
     least = narrow_smaller(least, here)
     most = narrow_larger(most, here)
+    least = narrow_smaller(least, narrow_smaller(narrow_load(x + 1), narrow_load(x + n - 1 - NARROW)))
+    most = narrow_larger(most, narrow_larger(narrow_load(x + 1), narrow_load(x + n - 1 - NARROW)))
     told.lowest = narrow_least(least)
     told.highest = narrow_greatest(most)
     told.sharpest = narrow_greatest(sharpest)
     told.total = sum_of_pairs(total)
     # differences of what lies no farther apart are exact; an int16 from 32768 on is negative
-    return told.highest - told.lowest <= 32767 and narrow_least(any) >= 0
+    return told.highest - told.lowest <= 32767 and narrow_least(bits) >= 0
 
 
 cdef inline double limit_of(double total, double ends, Py_ssize_t n, double step) noexcept nogil:

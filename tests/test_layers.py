@@ -109,6 +109,15 @@ def test_start_up_imports_nothing_heavy(command):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="its time-outs are a class of asyncio's own before")
+def test_threads_import_nothing_of_a_cluster():
+    heavy = "('asyncio', 'dask', 'distributed', 'tifffile', 'matplotlib', 'scipy', 'xarray')"
+    command = "import fvproc.processing, fvproc.schedule"
+    code = f"import sys; {command}; sys.exit(' '.join(m for m in {heavy} if m in sys.modules) or None)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=TESTS)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("arguments", ["--help", "run --help", "info --help", "--version"])
 def test_help_imports_no_arrays(arguments):
     """Not even NumPy, which takes longer than all the rest."""

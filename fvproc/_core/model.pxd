@@ -9,7 +9,7 @@
 # its errors, which a fit in ln K does. Sphere and cone are here, other powers and films in power.pxd, JKR in jkr.pxd.
 #
 # On lanes each model is one function: from B and c to q, S = ∂q/∂c and ∂q/∂B; `root` and, of the sphere, its `rate`
-# ∂p/∂c are kept from one call to the next at parameters nearby.
+# ∂p/∂c are kept from one call to the next at parameters nearby. That of the sphere comes in two parts, near_root first.
 
 from libc.math cimport sqrt
 

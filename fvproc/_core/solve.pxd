@@ -22,12 +22,12 @@ cdef struct Factors:
 
 cdef inline mask factorise_baseline(const lanes* matrix, Factors* factors) noexcept nogil:
     """Invert the block of the baseline; return the lanes where that is not positive definite."""
-    cdef lanes one = matrix[OFFSET + 3], both = matrix[TILT + 3], two = matrix[TILT + 4]
-    cdef lanes determinant = one * two - both * both, inverse = splat(1.0) / determinant
-    factors.baseline[0] = two * inverse
+    cdef lanes offset = matrix[OFFSET + 3], both = matrix[TILT + 3], tilt = matrix[TILT + 4]
+    cdef lanes determinant = offset * tilt - both * both, inverse = splat(1.0) / determinant
+    factors.baseline[0] = tilt * inverse
     factors.baseline[1] = -both * inverse
-    factors.baseline[2] = one * inverse
-    return ~less(1e-13 * one * two, determinant)
+    factors.baseline[2] = offset * inverse
+    return ~less(1e-13 * offset * tilt, determinant)
 
 
 cdef inline mask factorise(const lanes* matrix, lanes damping, Factors* factors) noexcept nogil:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -19,8 +19,13 @@ PATIENCE = 60.0
 LATE = 30.0
 
 
-# How a worker that died or is cut off shows; two classes of time-outs before Python 3.11.
-GONE = (OSError, TimeoutError, asyncio.TimeoutError)
+# How a worker that died or is cut off shows.
+GONE: tuple[type[Exception], ...] = (OSError, TimeoutError)
+if sys.version_info < (3, 11):
+    # a class of its own there; importing asyncio takes a twentieth of a small run that has no cluster
+    import asyncio
+
+    GONE = (*GONE, asyncio.TimeoutError)
 
 
 def setting(name: str, default: float) -> float:

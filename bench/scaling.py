@@ -73,13 +73,14 @@ def write(folder: Path, layout: str, samples: int, flicker: float) -> Path:
 
 
 class Peaks(threading.Thread):
-    """Watches the memory of some processes."""
+    """Watches the memory of some processes, and what they take of the processors."""
 
     def __init__(self, pids: dict[str, list[int]]) -> None:
         super().__init__(daemon=True)
         self.processes = {who: [psutil.Process(pid) for pid in group] for who, group in pids.items()}
         self.before = {who: self._now(who) for who in pids}
         self.peak = dict(self.before)
+        self._began = {who: self._spent(who) for who in pids}
         self.over = threading.Event()
 
     def _now(self, who: str) -> float:
@@ -89,6 +90,18 @@ class Peaks(threading.Thread):
                 sizes.append(_own(process) / 1e6)
         return max(sizes)
 
+    def _spent(self, who: str) -> float:
+        total = 0.0
+        for process in self.processes[who]:
+            with suppress(psutil.Error, OSError):
+                times = process.cpu_times()
+                total += times.user + times.system
+        return total
+
+    def seconds(self, who: str) -> float:
+        """Return the processor time that they, which must still live, have taken since the beginning."""
+        return self._spent(who) - self._began[who]
+
     def run(self) -> None:
         """Look until it is over."""
         while not self.over.wait(0.05):
@@ -96,8 +109,12 @@ class Peaks(threading.Thread):
                 self.peak[who] = max(self.peak[who], self._now(who))
 
 
-def measured(cluster: Cluster, curves: Path, out: Path, method: str) -> tuple[float, float, Peaks]:
-    """Return the seconds from the first submission to the last tile, those of the process, and the peaks."""
+Measured = tuple[float, float, Peaks, dict[str, float]]
+
+
+def measured(cluster: Cluster, curves: Path, out: Path, method: str) -> Measured:
+    """Return the seconds from the first submission to the last tile, those of the process, the peaks, and the seconds
+    of processors that workers and scheduler took."""
     out.unlink(missing_ok=True)
     command = [curves, "-o", out, "--scheduler-file", cluster.file, "--fit-method", method, "--tip-radius", "30nm"]
     client = Client(cluster, command)
@@ -110,7 +127,7 @@ def measured(cluster: Cluster, curves: Path, out: Path, method: str) -> tuple[fl
     peaks.over.set()
     if ended.status:
         sys.exit(ended.said)
-    return ended.work, ended.seconds, peaks
+    return ended.work, ended.seconds, peaks, {who: peaks.seconds(who) for who in ("worker", "scheduler")}
 
 
 def main() -> None:
@@ -133,8 +150,11 @@ def main() -> None:
         f" {options.wait:g} s wait a curve" + (f", {options.flicker:g} nm of 1/f noise" if options.flicker else "")
     )
     print(f"median of {options.rounds}, alternating\n")
-    print("| curves | workers | tiles s | run s | curves/s | × 1 worker | client MB | of them records | worker MB |")
-    print("|---" * 9 + "|")
+    print(
+        "| curves | workers | tiles s | run s | curves/s | × 1 worker | processor s: workers | scheduler | client MB"
+        " | of them records | worker MB |"
+    )
+    print("|---" * 11 + "|")
     for number in options.curves:
         clusters = {}
         for workers in options.workers:
@@ -142,7 +162,7 @@ def main() -> None:
             clusters[workers] = Cluster(folder / f"{workers}", workers=workers, settings=settings)
             (folder / f"{workers}" / "custom" / "sitecustomize.py").write_text(CUSTOM + REPEATED)
             clusters[workers].start()
-        taken: dict[int, list[tuple[float, float, Peaks]]] = {workers: [] for workers in options.workers}
+        taken: dict[int, list[Measured]] = {workers: [] for workers in options.workers}
         try:
             for turn in range(options.rounds + 1):
                 for workers, cluster in clusters.items():
@@ -152,18 +172,21 @@ def main() -> None:
         finally:
             for cluster in clusters.values():
                 cluster.close()
-        first = statistics.median(work for work, _, _ in taken[options.workers[0]])
+        first = statistics.median(result[0] for result in taken[options.workers[0]])
         if not first:
             sys.exit("the client noted no tile: nothing is known of its pace")
         for workers, results in taken.items():
-            work = statistics.median(work for work, _, _ in results)
-            wall = statistics.median(wall for _, wall, _ in results)
-            client = max(peaks.peak["client"] for _, _, peaks in results)
-            worker = max(peaks.peak["worker"] for _, _, peaks in results)
+            work = statistics.median(result[0] for result in results)
+            wall = statistics.median(result[1] for result in results)
+            client = max(result[2].peak["client"] for result in results)
+            worker = max(result[2].peak["worker"] for result in results)
+            spent, scheduler = (
+                statistics.median(result[3][who] for result in results) for who in ("worker", "scheduler")
+            )
             records = number * RECORD.itemsize / 1e6
             print(
                 f"| {number:,} | {workers} | {work:.2f} | {wall:.1f} | {number / work:,.0f} | {first / work:.2f}"
-                f" | {client:.0f} | {records:.0f} | {worker:.0f} |",
+                f" | {spent:.2f} | {scheduler:.2f} | {client:.0f} | {records:.0f} | {worker:.0f} |",
                 flush=True,
             )
         time.sleep(1.0)

@@ -70,20 +70,35 @@ def test_a_quiet_converter_makes_no_spikes(sigma, dtype):
 
 
 @pytest.mark.parametrize("where", [0, 1, 2, 3, 40, 150, 252, 253, 254, 255])
-@pytest.mark.parametrize(
-    "base, outlier", [(20000, -32768), (-20000, 32767), (10000, -22767), (10000, -22768), (0, 16384)]
-)
-def test_integers_that_leave_their_range_by_differences_say_what_wider_ones_say(base, outlier, where):
-    """Samples up to 65535 apart, and second differences of 32767 and 32768, which are 16 bits wide at most."""
+@pytest.mark.parametrize("base, outlier", [(20000, -32768), (-20000, 32767), (10000, -22768)])
+def test_integers_farther_apart_than_16_bits_say_what_wider_ones_say(base, outlier, where):
+    """Beside spikes of all heights: which of them are flagged depends on the sum of all differences."""
+    measured = measure(SOFT, curves=40, samples=256)
+    for branch in (measured.raw.approach, measured.raw.retract):
+        branch.deflection[:] = branch.deflection // 8 + base
+        branch.deflection[:, 200] -= np.int16(np.sign(base)) * (200 + 120 * np.arange(40, dtype=np.int16))
+        branch.deflection[:, where] = outlier
+    same_spikes_as_of_wider_integers(measured)
+
+
+@pytest.mark.parametrize("beside", [0, -1])
+def test_second_differences_at_the_limit_of_16_bits_say_what_wider_ones_say(beside):
+    """2·16384 is one more than an int16 holds, one less the most that it does."""
     measured = measure(SOFT, curves=3, samples=256)
-    branches = [measured.raw.approach, measured.raw.retract]
-    for branch in branches:
-        branch.deflection[:] = branch.deflection // 8 - branch.deflection.min() // 8 + base - (8000 if base > 0 else 0)
-        branch.deflection[1, where] = outlier
-    expected = _core.fit_tile(
-        RawTile(*(RawBranch(b.deflection.astype(np.int32), b.z) for b in branches)), measured.settings
-    )
-    records = _core.fit_tile(RawTile(*branches), measured.settings)
+    for branch in (measured.raw.approach, measured.raw.retract):
+        branch.deflection[:] = branch.deflection // 64
+        branch.deflection[1, 148:153] = 0
+        branch.deflection[1, 150] = 16384 if beside == 0 else -16384
+        branch.deflection[1, 152] = beside
+        second = branch.deflection[1].astype(int)
+        assert abs(second[148] - 2 * second[150] + second[152]) == 32768 + beside
+    same_spikes_as_of_wider_integers(measured)
+
+
+def same_spikes_as_of_wider_integers(measured):
+    branches = (measured.raw.approach, measured.raw.retract)
+    wider = RawTile(*(RawBranch(b.deflection.astype(np.int32), b.z) for b in branches))
+    expected, records = (_core.fit_tile(raw, measured.settings) for raw in (wider, measured.raw))
     np.testing.assert_array_equal(flagged(records, Flag.SPIKES), flagged(expected, Flag.SPIKES))
     np.testing.assert_allclose(records["baseline_noise"], expected["baseline_noise"], rtol=1e-4)
 

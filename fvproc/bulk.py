@@ -15,7 +15,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fvproc import job, readers, schedule, writers
+from fvproc import job, processors, readers, schedule, writers
 from fvproc.errors import FvprocError, OutputError
 from fvproc.events import event
 from fvproc.maps import ParameterMaps
@@ -192,7 +192,10 @@ def process_many(
     try:
         first = next(queue, None)
         if first is not None:
-            with schedule.crew(first.volume, client=client, threads=threads, tile_bytes=tile_bytes) as crew:
+            with (
+                processors.at_most(threads),
+                schedule.crew(first.volume, client=client, threads=threads, tile_bytes=tile_bytes) as crew,
+            ):
                 schedule.run(chain([first], queue), crew, progress)
     except (FvprocError, KeyboardInterrupt) as error:
         left = [number for number in range(len(inputs)) if number not in results]

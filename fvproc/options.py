@@ -168,7 +168,11 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     run = commands.add_parser("run", help="fit every curve of one or more files")
-    run.add_argument("input", nargs="+", help="curves file (.h5) or Bruker NanoScope file (.spm, .pfc, .000 …)")
+    run.add_argument(
+        "input",
+        nargs="+",
+        help="files of force curves (.h5, Bruker .spm, JPK, Asylum .ibw or .ardf, Nanosurf .nid or .nhf …), or patterns",
+    )
     run.add_argument(
         "-o",
         "--output",
@@ -180,7 +184,10 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--figure", metavar="OUT.png", help="also this picture (.png, .svg, .pdf)")
     where = run.add_mutually_exclusive_group()
     where.add_argument(
-        "--threads", type=_whole, metavar="N", help="threads of this process; one for each core by default"
+        "--threads",
+        type=_whole,
+        metavar="N",
+        help="threads of this process, to compute and to write; by default one for each core that it may use",
     )
     where.add_argument(
         "--processes", type=_whole, metavar="N", help="worker processes of this machine, for readers in pure Python"

@@ -44,7 +44,7 @@ def process(
     client : distributed.Client or str, optional
         A cluster to run on, or its scheduler's address. By default threads of this process.
     threads : int, optional
-        Number of threads of this process; by default one for each core.
+        Number of threads of this process, which compute and then write; by default one for each core that it may use.
     output : path-like or sequence of them, optional
         Files to write; the suffix names the format, see `save`.
     overwrite : bool
@@ -72,7 +72,7 @@ def process(
     KeyboardInterrupt
         After Ctrl-C, when what was in flight is kept, too.
     """
-    from fvproc import job, schedule
+    from fvproc import job, processors, schedule
 
     if not isinstance(volume, ForceVolume):
         volume = open(volume)
@@ -85,7 +85,10 @@ def process(
         return done
     run = job.MapJob(volume, recipe, outputs, overwrite)
     try:
-        with schedule.crew(volume, client=client, threads=threads, tile_bytes=tile_bytes) as crew:
+        with (
+            processors.at_most(threads),
+            schedule.crew(volume, client=client, threads=threads, tile_bytes=tile_bytes) as crew,
+        ):
             schedule.run([run], crew, _watched(progress))
     except (FvprocError, KeyboardInterrupt) as error:
         raise job.with_what_is_kept(error, run) from error

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fvproc import events
+from fvproc import events, processors
 from fvproc.errors import FvprocError, OutputError
 from fvproc.options import DONE, PARTLY, calibration, recipe_for, settings
 
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
         raise OutputError("-o is a folder here: a second -o, --tiff and --figure go with one input and files only")
     if options.summary and not several:
         raise OutputError("--summary goes with several inputs, or with a folder as -o")
-    with events.to_file(options.log), _cluster(options) as client:
+    with processors.at_most(options.threads), events.to_file(options.log), _cluster(options) as client:
         return _run_several(options, inputs, client) if several else _run_one(options, inputs[0], client)
 
 

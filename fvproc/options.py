@@ -171,7 +171,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "input",
         nargs="+",
-        help="files of force curves (.h5, Bruker .spm, JPK, Asylum .ibw or .ardf, Nanosurf .nid or .nhf …), or patterns",
+        help="files of force curves (.h5, Bruker .spm, JPK, Asylum .ibw or .ardf, Nanosurf .nid or .nhf …), patterns",
     )
     run.add_argument(
         "-o",

@@ -28,6 +28,7 @@ class Flag(enum.IntFlag):
     SPIKES = 1 << 10
     MULTIPLE_PULL_OFFS = 1 << 11
     BLUNT_PULL_OFF = 1 << 12
+    PULL_OFF_DISAGREES = 1 << 13
     JKR_DOUBTFUL = 1 << 14
     FILM_DOUBTFUL = 1 << 15
 
@@ -61,8 +62,9 @@ FLAG_MEANINGS: dict[Flag, str] = {
     Flag.BEYOND_TIP_SHAPE: "indentation beyond half the tip radius, where a paraboloid no longer stands for the tip",
     Flag.DMT_DOUBTFUL: "Tabor parameter above 1: the DMT model does not hold",
     Flag.SPIKES: "samples far off their neighbours, replaced by these; with poor_fit: too many to replace",
-    Flag.MULTIPLE_PULL_OFFS: "the tip comes off in several steps; the contact ends at the first",
-    Flag.BLUNT_PULL_OFF: "the pull-off takes several samples; the contact ends before the lowest",
+    Flag.MULTIPLE_PULL_OFFS: "the tip comes off in several steps; for `ml` the contact ends at the first",
+    Flag.BLUNT_PULL_OFF: "the pull-off takes several samples; for `ml` the contact ends before the lowest",
+    Flag.PULL_OFF_DISAGREES: "the fit's adhesion is not that of the lowest samples; it was fitted again with theirs",
     Flag.JKR_DOUBTFUL: "Tabor parameter below 1: the JKR model does not hold",
     Flag.FILM_DOUBTFUL: "contact too wide for the film's thickness: its series is off by 5 % or ends",
     Flag.NOT_COMPUTED: "not computed (yet)",

@@ -256,6 +256,7 @@ BITS = {
     "spikes": 10,
     "multiple_pull_offs": 11,
     "blunt_pull_off": 12,
+    "pull_off_disagrees": 13,
     "not_computed": 16,
     "read_error": 17,
     "worker_lost": 18,

@@ -281,3 +281,16 @@ def test_a_window_that_is_none_is_refused(window):
 def test_a_window_is_a_part_or_a_number_of_samples(window):
     wanted = 0.0625 if window == "6.25%" else window
     assert Recipe.from_dict({"contact": {"window": window}}).contact.window == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("drive", ["sine", "linear"])
+@pytest.mark.parametrize("recipe", [{"fit": {"method": "qnm"}}, {"baseline": {"source": "approach"}}], ids=str)
+def test_the_error_on_approach_knows_that_of_its_baseline(recipe, drive):
+    """The far part's line was taken for exact, or the approach's own for a lent one: 17 to 59 % lay within an error."""
+    measured = measure(
+        replace(CASES["45 MPa"], adhesion=0.0), curves=1500, samples=512, sigma=5e-11, drive=drive, **recipe
+    )
+    records = _core.fit_tile(measured.raw, measured.settings)
+    error = (records["approach_contact_point"] - measured.z0) / records["approach_contact_point_std"]
+    assert 0.62 < np.nanmean(np.abs(error) < 1) < 0.74
+    assert 0.92 < np.nanmean(np.abs(error) < 2) < 0.98

@@ -136,6 +136,15 @@ def _blunt():
     return measured
 
 
+def _wrong_sensitivity():
+    """Deflection told twice as large as it is: nothing that a contact on this cantilever could do."""
+    measured = measure(CASES["1.5 GPa"], curves=4)
+    sides = {name: getattr(measured.settings, name) for name in ("approach_deflection", "retract_deflection")}
+    doubled = {name: replace(side, scale=2.0 * side.scale) for name, side in sides.items()}
+    measured.settings = replace(measured.settings, **doubled)
+    return measured
+
+
 def _small_tabor():
     """A contact so stiff that attraction reaches beyond it."""
     return measure(CASES["10.7 GPa"], curves=4, fit={"model": "jkr"})
@@ -169,6 +178,7 @@ RAISED_BY = {
     Flag.SPIKES: _spikes,
     Flag.MULTIPLE_PULL_OFFS: _tether,
     Flag.BLUNT_PULL_OFF: _blunt,
+    Flag.PULL_OFF_DISAGREES: _wrong_sensitivity,
     Flag.JKR_DOUBTFUL: _small_tabor,
     Flag.FILM_DOUBTFUL: _thin_film,
     Flag.INVALID_CURVE: _invalid_curve,

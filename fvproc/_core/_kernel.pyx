@@ -23,6 +23,7 @@ from fvproc._core.model cimport travel_at
 from fvproc._core.points cimport fill_up
 from fvproc._core.noise cimport LEVELS, MOST_NEIGHBOURS, branch_allan, correlations, set_neighbours
 from fvproc._core.problem cimport Problem, Solution
+from fvproc._core.pull_off cimport hold_pull_offs
 from fvproc._core.rows cimport convert_z, fetch_row, is_whole
 from fvproc._core.tile cimport Scratch, Tile, lay_out, shared_size, survey, taken
 from fvproc._core.types cimport Branch, Curve, Raw, Record, Settings
@@ -44,6 +45,7 @@ FLAGS = {
     "SPIKES": types.SPIKES,
     "MULTIPLE_PULL_OFFS": types.MULTIPLE_PULL_OFFS,
     "BLUNT_PULL_OFF": types.BLUNT_PULL_OFF,
+    "PULL_OFF_DISAGREES": types.PULL_OFF_DISAGREES,
     "JKR_DOUBTFUL": types.JKR_DOUBTFUL,
     "FILM_DOUBTFUL": types.FILM_DOUBTFUL,
     "INVALID_CURVE": types.INVALID_CURVE,
@@ -117,6 +119,7 @@ cdef Settings _settings(object s):
     c.film_thickness = s.film_thickness
     c.one_minus_nu2 = s.one_minus_nu2
     c.tip_compliance = s.tip_compliance
+    c.tip_share = s.tip_share
     c.tip_radius = s.tip_radius
     c.adhesive = s.adhesive
     c.tabor = s.tabor
@@ -198,13 +201,13 @@ cdef class _Prepared:
         self.tile.retract_z = _raw(raw.retract.z, settings.retract_z)
         used = lay_out(longest, background, NULL, &self.scratch)
         self.memory = malloc(
-            64 + used + 2 * sizeof(Problem) + 2 * sizeof(Solution) + LANES * sizeof(Curve) + 3 * 64
+            64 + used + 2 * sizeof(Problem) + 3 * sizeof(Solution) + LANES * sizeof(Curve) + 3 * 64
         )
         if self.memory == NULL:
             raise MemoryError(f"no memory for the scratch of curves of {longest} samples")
         base = <char*>self.memory + (64 - <uintptr_t>self.memory % 64)
         self.problems = <Problem*>taken(base, &used, 2 * sizeof(Problem))
-        self.solutions = <Solution*>taken(base, &used, 2 * sizeof(Solution))
+        self.solutions = <Solution*>taken(base, &used, 3 * sizeof(Solution))
         self.curve = <Curve*>taken(base, &used, LANES * sizeof(Curve))
         lay_out(longest, background, base, &self.scratch)
         correlations(self.scratch.rho)
@@ -296,6 +299,7 @@ cdef class _Prepared:
         if fits.points:
             fill_up(fits)
             minimise(fits, self.solutions)
+            hold_pull_offs(self.curve, count, &self.settings, fits, self.solutions, self.solutions + 2)
             if fits.correlated:
                 set_influence(fits, self.solutions)
         if contacts.points:

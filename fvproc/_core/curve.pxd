@@ -11,6 +11,7 @@ from fvproc._core.model cimport compliance_power
 from fvproc._core.noise cimport set_components, take_components
 from fvproc._core.points cimport conclude, pose
 from fvproc._core.problem cimport Problem, Solution
+from fvproc._core.pull_off cimport is_free, look_at_pull_off
 from fvproc._core.types cimport (
     BEYOND_TIP_SHAPE, CONTACT_NOT_FOUND, DMT_DOUBTFUL, FEW_POINTS, FIELDS, FILM_DOUBTFUL, JKR_DOUBTFUL,
     MODULUS_UNBOUNDED, NM, NOISE_CORRELATED, NOT_FINITE, PIECEWISE, POOR_FIT, UNWANTED,
@@ -56,9 +57,9 @@ cdef inline Branch* fitted_branch(Curve* curve, const Settings* settings) noexce
     return &curve.approach if settings.fit_approach else &curve.retract
 
 
-cdef inline int own_baseline(const Settings* settings) noexcept nogil:
-    """Parameters of the baseline that a fit corrects."""
-    return 0 if settings.baseline_of_approach or not settings.maximum_likelihood else 1 + settings.baseline_order
+cdef inline int own_baseline(const Settings* settings, bint approach) noexcept nogil:
+    """Parameters of the baseline that a fit of a branch corrects: none of a line that another branch lends."""
+    return 0 if settings.baseline_of_approach and not approach else 1 + settings.baseline_order
 
 
 cdef inline void pose_curve(
@@ -88,17 +89,18 @@ cdef inline void pose_fit(
     """The fit of the contact model; that of `qnm` is done here."""
     cdef Branch* branch = fitted_branch(curve, settings)
     cdef double adhesion = 0.0
+    look_at_pull_off(curve, settings)
     if settings.adhesive:
         adhesion = -branch.lowest if branch.pulled else 0.0
         if settings.adhesion_minimum:
             adhesion = -branch.lowest
         elif not settings.maximum_likelihood:
-            adhesion = -smoothed_minimum(branch)
+            adhesion = curve.pull_off if not settings.fit_approach else -smoothed_minimum(branch)
     if settings.maximum_likelihood:
         curve.fit_count = branch.fitted
         curve.fit.status = pose(
-            branch, 0, curve.fit_count, settings.adhesive and not settings.adhesion_minimum, adhesion,
-            own_baseline(settings), not settings.fit_approach, curve.film_reach, fits, lane
+            branch, 0, curve.fit_count, is_free(settings), adhesion,
+            own_baseline(settings, settings.fit_approach), not settings.fit_approach, curve.film_reach, fits, lane
         )
     else:
         fit_window(
@@ -123,7 +125,7 @@ cdef inline void pose_contact(
     curve.contact_count = branch.fitted
     curve.contact.status = pose(
         branch, curve.contact_begin, curve.contact_count, branch.pulled, -branch.lowest if branch.pulled else 0.0,
-        own_baseline(settings), False, curve.film_reach, contacts, lane
+        own_baseline(settings, True), False, curve.film_reach, contacts, lane
     )
 
 
@@ -136,11 +138,17 @@ cdef inline void fill_fit(
     cdef double r, w
     exponent = <double>settings.law.load_power / settings.law.depth_power
     adhesion = fit.adhesion
+    record.adhesion = <float>(k * adhesion * NM)
+    record.adhesion_std = <float>(k * fit.adhesion_std * NM)
+    if settings.fit_approach or not settings.adhesive:
+        # the model knows none, or the fit is that of the approach: what pulls the tip off is seen on retract
+        record.adhesion = 0.0
+        if curve.retract.pulled or settings.adhesion_minimum:
+            record.adhesion = <float>(k * curve.pull_off * NM)
+        record.adhesion_std = <float>(k * curve.retract.noise * NM)
     depth = branch.axis.z[0] - fit.z0 - d
     record.contact_point = <float>(fit.z0 * NM)
     record.contact_point_std = <float>(fit.z0_std * NM)
-    record.adhesion = <float>(k * adhesion * NM)
-    record.adhesion_std = <float>(k * fit.adhesion_std * NM)
     record.indentation = <float>(depth * NM)
     record.contact_height = <float>(curve.height + record.indentation)
     record.fit_rmse = <float>(k * fit.rmse * NM)
@@ -150,10 +158,14 @@ cdef inline void fill_fit(
         curve.flags |= FEW_POINTS
     if fit.rmse > 2.0 * branch.noise:
         curve.flags |= POOR_FIT
-    if not fit.compliance > 3.0 * fit.compliance_std:
+    # of the compliance, the tip has its share
+    if not fit.compliance - settings.tip_share > 3.0 * fit.compliance_std:
         curve.flags |= MODULUS_UNBOUNDED
     lower = reduced_modulus(settings, fit.compliance + 1.6448536269514722 * fit.compliance_std)
     reduced_to_young(settings, lower, &young, &derivative)
+    if not young < 1e300:
+        # stiffer than the tip alone: what a rigid one would say is less, and so a limit all the same
+        young = settings.one_minus_nu2 * lower
     record.modulus_lower = <float>young
     if curve.flags & MODULUS_UNBOUNDED:
         return
@@ -198,8 +210,8 @@ cdef inline void conclude_curve(
         return
     if settings.wants_fit and settings.maximum_likelihood and curve.fit.status == 0:
         conclude(
-            branch, fits, fit_solution, lane, 0, settings.adhesive and not settings.adhesion_minimum,
-            own_baseline(settings), curve.quantum, &curve.fit
+            branch, fits, fit_solution, lane, 0, is_free(settings) and not curve.pull_off_held,
+            own_baseline(settings, settings.fit_approach), curve.quantum, &curve.fit
         )
     if settings.wants_fit and curve.fit.status == 0:
         peaks.compliance[lane] = curve.fit.compliance
@@ -209,8 +221,8 @@ cdef inline void conclude_curve(
     branch = &curve.approach
     if settings.wants_contact and curve.contact_count > 0 and curve.contact.status == 0:
         conclude(
-            branch, contacts, contact_solution, lane, curve.contact_begin, branch.pulled, own_baseline(settings),
-            curve.quantum, &curve.contact
+            branch, contacts, contact_solution, lane, curve.contact_begin, branch.pulled,
+            own_baseline(settings, True), curve.quantum, &curve.contact
         )
         if not (branch.axis.z[branch.axis.n - 1] < curve.contact.z0 < branch.axis.z[0]):
             curve.contact.status = CONTACT_NOT_FOUND

@@ -1,5 +1,7 @@
 # Where contact begins and ends on a branch whose baseline is subtracted: peak, zero crossing, pull-off.
 
+from libc.math cimport fabs
+
 from fvproc._core.sums cimport extremes, first_at_least, first_at_most
 from fvproc._core.types cimport Branch, Law
 
@@ -240,10 +242,11 @@ cdef inline double smoothed_minimum(const Branch* branch) noexcept nogil:
     """Value at the lowest sample of a straight line through it and its two neighbours on either side.
 
     The minimum of noisy samples lies below the truth by about two standard deviations; the line's value does much
-    less so. Samples beyond the jump back to the baseline stay out.
+    less so. Samples beyond the jump back to the baseline stay out. Where the lowest lies off the line by more than
+    noise does, it is no line, and the sample itself is nearer to the truth.
     """
     cdef Py_ssize_t first = branch.lowest_at - 2, last = branch.lowest_at + 3, i, count
-    cdef double mean_z = 0.0, mean_d = 0.0, szz = 0.0, szd = 0.0
+    cdef double mean_z = 0.0, mean_d = 0.0, szz = 0.0, szd = 0.0, value
     cdef const double* z = branch.axis.z
     cdef const float* d = branch.d
     if first < branch.zero:
@@ -263,6 +266,7 @@ cdef inline double smoothed_minimum(const Branch* branch) noexcept nogil:
     for i in range(first, last):
         szz += (z[i] - mean_z) * (z[i] - mean_z)
         szd += (z[i] - mean_z) * (d[i] - mean_d)
-    if count < 3 or szz <= 0.0:
-        return mean_d
-    return mean_d + szd / szz * (z[branch.lowest_at] - mean_z)
+    value = mean_d
+    if count >= 3 and szz > 0.0:
+        value += szd / szz * (z[branch.lowest_at] - mean_z)
+    return value if fabs(value - branch.lowest) <= FREE * branch.noise else branch.lowest

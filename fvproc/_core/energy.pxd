@@ -45,12 +45,16 @@ cdef inline double lost_work(const Branch* approach, const Branch* retract) noex
 
 
 cdef inline double adhesion_work(const Branch* branch) noexcept nogil:
-    """Area below the baseline, from the zero crossing to the first sample past the lowest that is not below it."""
+    """Area below the baseline, from the zero crossing to the first sample past the pull-off that is not below it.
+
+    Without one that stands out of the noise, the lowest sample is anywhere in the baseline: what counts then are the
+    samples until the force first comes back.
+    """
     cdef Py_ssize_t first = branch.zero, n = branch.axis.n, stop
     cdef double ends
     if first >= n - 1:
         return 0.0
-    stop = first_at_least(branch.d, 0.0, branch.lowest_at + 1, n)
+    stop = first_at_least(branch.d, 0.0, branch.lowest_at + 1 if branch.pulled else first + 1, n)
     ends = 0.0
     # the trapezia end at the zero crossing and, where the curve ends below the baseline, with the curve
     if branch.d[first] < 0.0 and first > 0:

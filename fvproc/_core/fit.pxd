@@ -244,15 +244,29 @@ cdef inline void set_column(const Factors* factors, int k, Solution* solution) n
         store(solution.columns[k][j], column[j])
 
 
+cdef inline mask factorise_stiff(mask stiff, lanes damping, State* state, Factors* factors, lanes* gradient) noexcept nogil:
+    """Factorise with the compliance held in some lanes; gradient: that without it."""
+    cdef lanes[15] matrix = state.matrix
+    cdef lanes zero = splat(0.0)
+    cdef int j
+    matrix[0] = choose(stiff, splat(1.0), matrix[0])
+    gradient[0] = choose(stiff, zero, state.gradient[0])
+    for j in range(1, PARAMETERS):
+        matrix[j * (j + 1) // 2] = choose(stiff, zero, matrix[j * (j + 1) // 2])
+        gradient[j] = state.gradient[j]
+    return factorise(matrix, damping, factors)
+
+
 cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
     """Levenberg-Marquardt from start_values to the minimum in every lane; a lane that is settled rests."""
     cdef State state, trial
     cdef Contact contact
     cdef Factors factors
     cdef lanes[5] step
+    cdef lanes[5] gradient
     cdef lanes zero = splat(0.0), one = splat(1.0), damping = zero, clamped = zero, promised = zero, limit, least, earlier
     cdef lanes promised_before = zero
-    cdef mask busy, failed, bad, better, done, clamp, rests
+    cdef mask busy, failed, bad, better, done, clamp, rests, stiff = none()
     cdef int iteration, j
     failed = start_values(problem, trial.theta) | flagged(problem.idle)
     for j in range(PARAMETERS):
@@ -265,8 +279,12 @@ cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
     busy = ~failed
     earlier = state.cost + splat(1e300)
     for iteration in range(ITERATIONS):
-        bad = factorise(state.matrix, damping, &factors)
-        promised = solve(&factors, state.gradient, step)
+        if any_of(stiff):
+            bad = factorise_stiff(stiff, damping, &state, &factors, gradient)
+            promised = solve(&factors, gradient, step)
+        else:
+            bad = factorise(state.matrix, damping, &factors)
+            promised = solve(&factors, state.gradient, step)
         least = 0.2 * state.theta[0]
         clamp = less(state.theta[0] + step[0], least)
         # what is promised within a hundredth of the noise is as good as had: the last step is taken unseen, as is one
@@ -289,11 +307,13 @@ cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
             trial.theta[j] = choose(bad, state.theta[j], state.theta[j] + step[j])
         state.cost = choose(done, state.cost - promised, state.cost)
         state.contact_cost = choose(done, larger(state.contact_cost - promised, zero), state.contact_cost)
-        # the data want a contact stiffer than rigid: a few bounded steps, then the compliance is as good as zero
+        # the data want a contact stiffer than rigid: a few bounded steps, then the compliance is as good as zero, and
+        # the others are fitted without it
         trial.theta[0] = choose(clamp & ~bad, least, trial.theta[0])
         clamped = choose(busy & clamp & ~bad, clamped + one, clamped)
         failed = failed | (busy & ~less(damping, splat(1e8)))
-        busy = busy & ~done & ~rests & ~less(splat(7.5), clamped) & ~failed
+        stiff = less(splat(7.5), clamped)
+        busy = busy & ~done & ~rests & ~failed
         if not any_of(busy):
             break
         assess(problem, &trial)

@@ -93,10 +93,18 @@ cdef inline void set_anchor(const Branch* branch, bint retract, Problem* problem
     """
     cdef const double* z = branch.axis.z
     cdef double spacing = 0.0, weight, depth
+    cdef Py_ssize_t first, last
     problem.of_z0[lane] = 1.0 if branch.ends else 0.0
     problem.expected[lane] = 0.0
     if branch.ends:
         spacing = branch.holds - z[branch.off]
+        # a coarse z may be the same on both sides: then the distance of samples here
+        first = branch.off - 1
+        last = branch.off
+        while not spacing > 0.0 and (first > 0 or last < branch.axis.n - 1):
+            first = first - 1 if first > 0 else 0
+            last = last + 1 if last < branch.axis.n - 1 else last
+            spacing = (z[first] - z[last]) / (last - first)
         problem.expected[lane] = 0.5 * (branch.holds + z[branch.off]) - branch.axis.centre
     problem.of_end[lane] = 0.0
     if not branch.ends:
@@ -222,6 +230,9 @@ cdef inline int pose(
     if not free_adhesion:
         problem.anchor_weight[lane] = 0.0
     problem.adhesion[lane] = adhesion
+    if problem.law.kind == JKR and free_adhesion and not branch.pulled:
+        # at zero the root of the adhesion has no derivative
+        problem.adhesion[lane] = branch.noise
     problem.film_reach[lane] = film_reach
     problem.top[lane] = top
     problem.noise[lane] = branch.noise
@@ -289,8 +300,9 @@ cdef inline void conclude(
     fit.z0_std = sqrt(variances[1])
     fit.adhesion = solution.theta[2][lane]
     fit.adhesion_std = sqrt(variances[2])
-    if problem.law.kind == JKR:     # from its root
-        fit.adhesion_std *= 2.0 * fabs(fit.adhesion)
+    if problem.law.kind == JKR:
+        # from its root α, of which noise moves the square by 2α·σ and σ² (the variance of a Gaussian's square)
+        fit.adhesion_std *= sqrt(4.0 * fit.adhesion * fit.adhesion + 2.0 * variances[2])
         fit.adhesion *= fabs(fit.adhesion)
     if not free_adhesion:
         fit.adhesion_std = branch.noise

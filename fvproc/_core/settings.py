@@ -83,6 +83,13 @@ class KernelSettings:
     noise: tuple[tuple[float, ...], tuple[float, ...]] | None
 
     @property
+    def tip_share(self) -> float:
+        """The compliance B of the tip on a rigid sample, in the units of the kernel."""
+        return (self.tip_compliance * self.spring_constant * self.modulus_scale) ** (
+            self.law.depth_power / self.law.load_power
+        )
+
+    @property
     def wants_fit(self) -> bool:
         """Whether a quantity is asked for that the fit of the contact tells."""
         return any(name in _OF_FIT for name in self.quantities)

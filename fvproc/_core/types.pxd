@@ -18,6 +18,7 @@ cdef enum:
     SPIKES = 1 << 10
     MULTIPLE_PULL_OFFS = 1 << 11
     BLUNT_PULL_OFF = 1 << 12
+    PULL_OFF_DISAGREES = 1 << 13
     JKR_DOUBTFUL = 1 << 14
     FILM_DOUBTFUL = 1 << 15
     INVALID_CURVE = 1 << 19
@@ -108,6 +109,7 @@ cdef struct Settings:
     double film_thickness       # nm, where a tile has none of its own
     double one_minus_nu2        # 1 − ν² of the sample
     double tip_compliance       # (1 − ν_t²)/E_t in 1/Pa, 0 for a rigid tip
+    double tip_share            # compliance B of the tip on a rigid sample, nm^(1 − 1/m)
     double tip_radius           # nm, 0 for a cone
     bint adhesive               # the model has a pull-off force
     int tabor                   # 1: flag where DMT does not hold, −1: where JKR does not
@@ -240,4 +242,6 @@ cdef struct Curve:
     double height               # m, of the scanner; NaN where there is none
     double film_reach           # χ = film_reach·δ^(…), 1/nm^(…); 0 without a film
     double snap_in              # nm
+    double pull_off             # nm, depth of the lowest samples of the retract, where it may be asked for
+    bint pull_off_held          # the fit's adhesion is held there
     unsigned int flags

@@ -14,6 +14,7 @@ from fvproc.reference.covariance import of_means
 from fvproc.volume import RawBranch
 
 SIGNIFICANT = 5.0
+FREE = 3.0  # multiples of the noise: a sample below may be free, one nearer to a line may lie on it
 FEWEST_BASELINE = 8
 HIDEABLE = 8.0  # multiples of the noise: force above zero where it first crosses it, and a pull-off not seen
 SHAKY = 0.3  # part of the contact's height that the far part's line may be off by there, four standard errors
@@ -334,7 +335,7 @@ def find_faint_jump(branch: Branch) -> None:
 
 
 def smoothed_minimum(branch: Branch) -> float:
-    """Straight line through the lowest sample and two neighbours on either side, at the lowest sample."""
+    """Straight line through the lowest sample and two neighbours on either side, there; the sample where it is off."""
     first, last = max(branch.lowest_at - 2, branch.zero), min(branch.lowest_at + 3, branch.n)
     if branch.pulled:
         last = min(last, branch.off)
@@ -342,9 +343,10 @@ def smoothed_minimum(branch: Branch) -> float:
         return branch.lowest
     z, d = branch.z[first:last], branch.d[first:last]
     szz = float(np.sum((z - z.mean()) ** 2))
-    if len(z) < 3 or szz <= 0:
-        return float(d.mean())
-    return float(d.mean() + np.sum((z - z.mean()) * (d - d.mean())) / szz * (branch.z[branch.lowest_at] - z.mean()))
+    value = float(d.mean())
+    if len(z) >= 3 and szz > 0:
+        value += float(np.sum((z - z.mean()) * (d - d.mean())) / szz * (branch.z[branch.lowest_at] - z.mean()))
+    return value if abs(value - branch.lowest) <= FREE * branch.noise else branch.lowest
 
 
 # ---- areas and lengths
@@ -365,11 +367,12 @@ def lost_work(approach: Branch, retract: Branch) -> float:
 
 
 def adhesion_work(branch: Branch) -> float:
-    """Area below the baseline about the lowest sample."""
+    """Area below the baseline about the pull-off; without one, until the force first comes back."""
     if branch.zero >= branch.n:
         return 0.0
-    back = np.flatnonzero(branch.d[branch.lowest_at + 1 :] >= 0.0)
-    stop = branch.lowest_at + 1 + int(back[0]) + 1 if back.size else branch.n
+    behind = (branch.lowest_at if branch.pulled else branch.zero) + 1
+    back = np.flatnonzero(branch.d[behind:] >= 0.0)
+    stop = behind + int(back[0]) + 1 if back.size else branch.n
     z, d = branch.z[branch.zero : stop], np.minimum(branch.d[branch.zero : stop], 0.0)
     return float(-np.sum(0.5 * (z[:-1] - z[1:]) * (d[:-1] + d[1:])))
 

@@ -29,6 +29,8 @@ from fvproc.volume import RawTile
 
 _NM = 1e-9
 _NEAREST_APPROACH = 0.16e-9
+_NOT_NOISE = 6.0
+_JKR = 3
 
 
 def reduced_modulus(settings: KernelSettings, compliance: float) -> float:
@@ -121,10 +123,19 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings, thickness: flo
     if s.wants_fit:
         fitted = approach if s.fit_approach else retract
         fit = _contact_fit(fitted, s, quantum, reach)
+        if _is_free(s) and _has_none(fit, fitted, s):
+            fit = _contact_fit(fitted, s, quantum, reach, held=0.0)
+        elif _is_free(s) and not s.fit_approach and _contradicts(fit, retract):
+            flags |= Flag.PULL_OFF_DISAGREES
+            fit = _contact_fit(fitted, s, quantum, reach, held=pull_off(retract, s))
         if fit.status:
             flags |= fit.status
         else:
             flags = _fill_fit(values, flags, s, fit, fitted, reach)
+            if s.fit_approach or not s.adhesive:
+                # the model knows none, or the fit is that of the approach: what pulls the tip off is seen on retract
+                shown = pull_off(retract, s) if retract.pulled or s.adhesion_minimum else 0.0
+                values["adhesion"], values["adhesion_std"] = k * shown * _NM, k * noise * _NM
             values["contact_height"] = height + values["indentation"]
     if s.wants_contact:
         contact = _approach_contact(approach, s, quantum, reach)
@@ -140,25 +151,59 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings, thickness: flo
     return _sealed(s, values, flags)
 
 
-def _own_baseline(s: KernelSettings) -> int:
-    """Parameters of the baseline that a fit corrects."""
-    return 0 if s.baseline_of_approach or not s.maximum_likelihood else 1 + s.baseline_order
+def _own_baseline(s: KernelSettings, approach: bool) -> int:
+    """Parameters of the baseline that a fit of a branch corrects: none of a line that another branch lends."""
+    return 0 if s.baseline_of_approach and not approach else 1 + s.baseline_order
 
 
-def _contact_fit(branch: Branch, s: KernelSettings, quantum: float, reach: float) -> Fit:
-    """The fit of the contact model by the method of the recipe."""
+def pull_off(branch: Branch, s: KernelSettings) -> float:
+    """How deep the lowest samples lie, nm."""
+    return -branch.lowest if s.adhesion_minimum else -smoothed_minimum(branch)
+
+
+def _is_free(s: KernelSettings) -> bool:
+    """Whether the adhesion is one of the parameters of the fit."""
+    return s.maximum_likelihood and s.adhesive and not s.adhesion_minimum
+
+
+def _has_none(fit: Fit, branch: Branch, s: KernelSettings) -> bool:
+    """Whether a fit of JKR's without a pull-off to be seen has come to the end of its parameter."""
+    if s.law.kind != _JKR or branch.pulled or fit.status == Flag.TOO_FEW_POINTS:
+        return False
+    return bool(fit.status) or not fit.adhesion > 0
+
+
+def _contradicts(fit: Fit, branch: Branch) -> bool:
+    """Whether a fit's lowest force is not that of the samples, or there is no fit; see `_core/pull_off.pxd`."""
+    shown = -smoothed_minimum(branch)
+    if not branch.pulled or not shown > 0 or fit.status == Flag.TOO_FEW_POINTS:
+        return False
+    if fit.status:
+        return True
+    at, behind = branch.lowest_at, min(max(branch.lowest_at + 1, branch.off), branch.n - 1)
+    off = fit.adhesion - fit.offset - fit.tilt * (branch.z[at] - branch.centre) - shown
+    unseen = branch.z[max(at - 1, 0)] - branch.z[behind]
+    if off > unseen + _NOT_NOISE * branch.noise:
+        return True
+    return off < -_NOT_NOISE * branch.noise and not branch.jump_width > 0
+
+
+def _contact_fit(branch: Branch, s: KernelSettings, quantum: float, reach: float, held: float | None = None) -> Fit:
+    """The fit of the contact model by the method of the recipe; held: an adhesion that it must have."""
     adhesion = 0.0
-    if s.adhesive:
+    if held is not None:
+        adhesion = held
+    elif s.adhesive:
         adhesion = -branch.lowest if branch.pulled else 0.0
-        if s.adhesion_minimum:
-            adhesion = -branch.lowest
-        elif not s.maximum_likelihood:
-            adhesion = -smoothed_minimum(branch)
+        if s.adhesion_minimum or not s.maximum_likelihood:
+            adhesion = pull_off(branch, s)
+        elif s.law.kind == _JKR and not branch.pulled:
+            adhesion = branch.noise  # at zero its root has no derivative
     if not s.maximum_likelihood:
         return fit_window(s.law, branch, adhesion, branch.noise, reach, s.window_low, s.window_high)
-    free = s.adhesive and not s.adhesion_minimum
+    free = _is_free(s) and held is None
     retract = not s.fit_approach
-    return fit_contact(s.law, branch, branch.fitted, free, adhesion, _own_baseline(s), retract, quantum, reach)
+    return fit_contact(s.law, branch, branch.fitted, free, adhesion, _own_baseline(s, not retract), retract, quantum, reach)
 
 
 def _approach_contact(branch: Branch, s: KernelSettings, quantum: float, reach: float) -> Fit:
@@ -172,7 +217,8 @@ def _approach_contact(branch: Branch, s: KernelSettings, quantum: float, reach: 
             return Fit(z0=detected.z0, z0_std=detected.std)
         begin = first_of_fit(branch, s, detected)
     pull = -branch.lowest if branch.pulled else 0.0
-    fit = fit_contact(s.law, branch, branch.fitted, branch.pulled, pull, _own_baseline(s), False, quantum, reach, begin)
+    own = _own_baseline(s, True)
+    fit = fit_contact(s.law, branch, branch.fitted, branch.pulled, pull, own, False, quantum, reach, begin)
     return fit if branch.z[-1] < fit.z0 < branch.z[0] else replace(fit, status=Flag.CONTACT_NOT_FOUND)
 
 
@@ -191,9 +237,13 @@ def _fill_fit(values: dict[str, float], flags: Flag, s: KernelSettings, fit: Fit
         flags |= Flag.FEW_POINTS
     if fit.rmse > 2.0 * branch.noise:
         flags |= Flag.POOR_FIT
-    if not fit.compliance > 3.0 * fit.compliance_std:
+    # of the compliance, the tip has its share
+    if not fit.compliance - s.tip_share > 3.0 * fit.compliance_std:
         flags |= Flag.MODULUS_UNBOUNDED
-    values["modulus_lower"] = young(s, reduced_modulus(s, fit.compliance + 1.6448536269514722 * fit.compliance_std))[0]
+    lower = reduced_modulus(s, fit.compliance + 1.6448536269514722 * fit.compliance_std)
+    limit = young(s, lower)[0]
+    # stiffer than the tip alone: what a rigid one would say is less, and so a limit all the same
+    values["modulus_lower"] = limit if math.isfinite(limit) else s.one_minus_nu2 * lower
     if flags & Flag.MODULUS_UNBOUNDED:
         return flags
     reduced = reduced_modulus(s, fit.compliance)

@@ -30,6 +30,8 @@ class Fit:
     z0_std: float = 0.0
     adhesion: float = 0.0
     adhesion_std: float = 0.0
+    offset: float = 0.0
+    tilt: float = 0.0
     rmse: float = 0.0
     r_squared: float = 0.0
     slope: float = 0.0
@@ -73,6 +75,12 @@ def _anchor(branch: Branch, retract: bool) -> tuple[float, tuple[float, float], 
         return 0.0, (0.0, 0.0), 0.0
     off = float(branch.z[branch.off])
     spacing, expected = branch.holds - off, 0.5 * (branch.holds + off) - branch.centre
+    first = last = branch.off
+    first -= 1
+    while not spacing > 0 and (first > 0 or last < branch.n - 1):
+        # a coarse z may be the same on both sides: then the distance of samples here
+        first, last = max(first - 1, 0), min(last + 1, branch.n - 1)
+        spacing = float(branch.z[first] - branch.z[last]) / (last - first)
     if retract:
         doubt = branch.faint or 0.4 * branch.noise
         if branch.pulled and not branch.faint:
@@ -219,7 +227,8 @@ def fit_contact(
     stds *= scale
     pull_off, pull_off_std = float(theta[2]), float(stds[2])
     if inside:
-        pull_off, pull_off_std = theta[2] * abs(theta[2]), 2.0 * abs(theta[2]) * stds[2]
+        # noise moves the square of its root by 2α·σ and σ²
+        pull_off, pull_off_std = theta[2] * abs(theta[2]), stds[2] * math.sqrt(4.0 * theta[2] ** 2 + 2.0 * stds[2] ** 2)
     mean = np.average(y, weights=weight)
     sst = float(np.sum(weight * (y - mean) ** 2))
     return Fit(
@@ -229,6 +238,8 @@ def fit_contact(
         z0_std=float(stds[1]),
         adhesion=pull_off,
         adhesion_std=pull_off_std if free_adhesion else branch.noise,
+        offset=float(theta[3]),
+        tilt=float(theta[4]),
         rmse=math.sqrt(contact_sse / len(y)),
         r_squared=1.0 - contact_sse / sst if sst > 0 else 0.0,
         start=begin,

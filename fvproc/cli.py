@@ -111,6 +111,7 @@ def _simulate(options: argparse.Namespace) -> int:
             seed=options.seed,
             model=options.model,
             thickness=None if options.thickness is None else parse_quantity(options.thickness, "m", "--thickness"),
+            series=options.series,
             flicker=parse_quantity(options.flicker, "m", "--flicker"),
             artefacts=_shares(options.artefact),
         )

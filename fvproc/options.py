@@ -240,6 +240,12 @@ def build_parser() -> argparse.ArgumentParser:
     simulate.add_argument("--model", choices=("dmt", "jkr"), default="dmt", help="homogeneous: contact with adhesion")
     simulate.add_argument("--thickness", metavar="X", help="homogeneous: of a film on a rigid substrate (m)")
     simulate.add_argument(
+        "--series",
+        choices=("solved", "published"),
+        default="solved",
+        help="homogeneous: of the film; solved, as in a recipe by default, or that of the literature",
+    )
+    simulate.add_argument(
         "--flicker", default="0nm", metavar="X", help="homogeneous: 1/f noise beside the other (m; default 0nm)"
     )
     simulate.add_argument(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,7 @@ from typing import Any
 
 from fvproc.errors import RecipeError
 from fvproc.models import MODELS, film_series
-from fvproc.recipe_files import Leaf, as_toml, merged, read_settings
+from fvproc.recipe_files import Leaf, as_toml, canonical, digest_of, merged, read_settings
 from fvproc.recipe_sections import (
     SECTIONS,
     SHAPES,
@@ -26,7 +25,7 @@ from fvproc.recipe_sections import (
     Stiffness,
     Tip,
 )
-from fvproc.recipe_settings import check, in_range, option, parse_quantity
+from fvproc.recipe_settings import check, in_range, option, parse_quantity, whole
 from fvproc.volume import ForceVolume
 
 __all__ = [
@@ -42,6 +41,7 @@ __all__ = [
     "Recipe",
     "Stiffness",
     "Tip",
+    "digest_of",
     "leaves",
     "merged",
     "parse_quantity",
@@ -86,8 +86,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check("sample", self)
-        if self.version != VERSION:
+        if whole(self.version) != VERSION:
             raise RecipeError(f"version = {self.version!r}: this fvproc writes version {VERSION}")
+        object.__setattr__(self, "version", VERSION)
         for name, kind in SECTIONS.items():
             if not isinstance(getattr(self, name), kind):
                 raise RecipeError(f"{name} = {getattr(self, name)!r}: expected a {kind.__name__}")
@@ -138,7 +139,7 @@ class Recipe:
         """
         data = {key: value for key, value in data.items() if key != "recipe"}
         version = data.pop("version", VERSION)
-        if version != VERSION:
+        if whole(version) != VERSION:
             raise RecipeError(f"version = {version!r}: this fvproc reads version {VERSION}; update fvproc")
         sections: dict[str, dict[str, Any]] = {}
         for name, content in data.items():
@@ -148,7 +149,7 @@ class Recipe:
                 raise RecipeError(f"[{name}] = {content!r}: expected a table of settings")
             sections[name] = dict(content)
         model = sections.get("fit", {}).get("model")
-        if model in MODELS:
+        if isinstance(model, str) and model in MODELS:
             sections.setdefault("tip", {}).setdefault("shape", MODELS[model].shape)
         built: dict[str, Any] = {}
         for name, content in sections.items():
@@ -165,8 +166,8 @@ class Recipe:
         return cls(**built)
 
     def to_json(self) -> str:
-        """Return canonical JSON: sorted keys, no white space; the digest is taken over it."""
-        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        """Return canonical JSON: sorted keys, no white space."""
+        return canonical(self.to_dict())
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -195,8 +196,8 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        """SHA-256 of the canonical JSON; a map of the film counts by what it holds, once the recipe is completed."""
+        return digest_of(self.to_dict())
 
     def _value(self, path: tuple[str, str]) -> Any:
         value = self.poisson_ratio if path[0] == "sample" else getattr(getattr(self, path[0]), path[1])

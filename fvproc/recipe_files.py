@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -24,7 +25,8 @@ Leaf = tuple[tuple[str, str], dataclasses.Field[Any]]
 def read_settings(path: str | PathLike[str]) -> dict[str, Any]:
     """Read the nested dict of a recipe file (TOML or JSON, by suffix) without building the recipe.
 
-    The key ``recipe = "nanoscope"`` at the top says that the rest goes over the vendor's settings.
+    The key ``recipe = "nanoscope"`` at the top says that the rest goes over the vendor's settings. A map of the film's
+    thickness is looked for beside the file that names it.
 
     Raises
     ------
@@ -44,7 +46,31 @@ def read_settings(path: str | PathLike[str]) -> dict[str, Any]:
         ) from None
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: expected a table of settings, found {type(data).__name__}")
+    film = data.get("film")
+    if isinstance(film, dict) and is_map(film.get("thickness")):
+        film["thickness"] = str(path.absolute().parent / film["thickness"])
     return data
+
+
+def is_map(thickness: Any) -> bool:
+    """Return whether a film's thickness is the path of a map, by its suffix."""
+    return isinstance(thickness, (str, PathLike)) and str(thickness).lower().endswith(".npy")
+
+
+def digest_of(settings: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the canonical JSON of a recipe as a nested dict of plain values.
+
+    A map that its own digest tells is the same wherever it lies.
+    """
+    film = settings.get("film")
+    if isinstance(film, Mapping) and film.get("map_digest") is not None and is_map(film.get("thickness")):
+        settings = {**settings, "film": {**film, "thickness": "map"}}
+    return hashlib.sha256(canonical(settings).encode()).hexdigest()
+
+
+def canonical(settings: Mapping[str, Any]) -> str:
+    """Return JSON that is equal for equal settings: sorted keys, no white space."""
+    return json.dumps(settings, sort_keys=True, separators=(",", ":"))
 
 
 def as_toml(version: int, settings: Iterable[tuple[Leaf, Any]], *, comments: bool) -> str:
@@ -70,12 +96,16 @@ def as_toml(version: int, settings: Iterable[tuple[Leaf, Any]], *, comments: boo
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the nested dict `base` with the leaves of `changes` put over it.
 
-    Where the changes choose another shape of tip, by its name or by a model, the shape and lengths of `base` go.
+    Where the changes choose another shape of tip, by its name or by a model, the shape and lengths of `base` go; where
+    they choose the film's thickness, so does what tells the map of `base`.
     """
     result = {key: dict(value) if isinstance(value, Mapping) else value for key, value in base.items()}
     shapes = [_shape(base), _shape(changes)]
     if isinstance(result.get("tip"), dict) and None not in shapes and shapes[0] != shapes[1]:
         result["tip"] = {k: v for k, v in result["tip"].items() if k not in ("shape", "radius", "half_angle")}
+    film, thickness = result.get("film"), changes.get("film")
+    if isinstance(film, dict) and isinstance(thickness, Mapping) and "thickness" in thickness:
+        film.pop("map_digest", None)
     for key, value in changes.items():
         if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
             result[key] = {**result[key], **value}

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fvproc.errors import RecipeError
 from fvproc.models import MODELS
-from fvproc.recipe_settings import check, in_range, option, parse_quantity
+from fvproc.recipe_files import is_map
+from fvproc.recipe_settings import check, in_range, option, parse_quantity, whole
 
 if TYPE_CHECKING:
     import numpy as np
 
+THICKEST = 1e-3  # film, m
 NOISE_COMPONENTS = 8  # of the noise's covariance; `fvproc._core.NOISE_CORRELATIONS`
 SHAPES = ("sphere", "cone", "punch")
 
@@ -98,8 +102,10 @@ class Baseline:
     def __post_init__(self) -> None:
         check("baseline", self)
         in_range("baseline.fraction", self.fraction, 0.01, 0.7, closed=True)
-        if self.order not in (0, 1) or isinstance(self.order, bool):
+        order = whole(self.order)
+        if order not in (0, 1):
             raise RecipeError(f"baseline.order = {self.order!r}: allowed values are 0 and 1")
+        object.__setattr__(self, "order", order)
         if self.interference_period is not None:
             in_range("baseline.interference_period", self.interference_period, 1e-9, 1e-3, closed=True)
 
@@ -115,11 +121,11 @@ class Noise:
     )
     approach: tuple[float, ...] | None = field(
         default=None,
-        metadata={"help": "variances of its components on approach; measured", "unit": "", "choices": ()},
+        metadata={"help": "variances of its components on approach; measured", "unit": None, "choices": ()},
     )
     retract: tuple[float, ...] | None = field(
         default=None,
-        metadata={"help": "variances of its components on retract; measured", "unit": "", "choices": ()},
+        metadata={"help": "variances of its components on retract; measured", "unit": None, "choices": ()},
     )
 
     def __post_init__(self) -> None:
@@ -185,7 +191,7 @@ class Fit:
     method: str = option("ml", "ml: maximum likelihood; qnm: as the instruments do", choices=("ml", "qnm"))
     window: tuple[float, float] = field(
         default=(0.3, 0.9),
-        metadata={"help": "part of F_peak - F_min that qnm fits", "unit": "", "choices": ()},
+        metadata={"help": "part of F_peak - F_min that qnm fits", "unit": None, "choices": ()},
     )
     adhesion: str = option(
         "free", "free: unbiased estimate of the pull-off; minimum: the lowest sample", choices=("free", "minimum")
@@ -197,7 +203,7 @@ class Fit:
         if isinstance(window, str):
             window = tuple(part.strip(" []()") for part in window.split(","))
         if not isinstance(window, (tuple, list)) or len(window) != 2:
-            raise RecipeError(f"fit.window = {window!r}: expected two fractions such as [0.3, 0.9]")
+            raise RecipeError(f"fit.window = {window!r}: expected two fractions such as 0.3,0.9")
         low, high = (parse_quantity(part, "", "fit.window") for part in window)
         if not 0.0 <= low < high <= 1.0:
             raise RecipeError(f"fit.window = [{low!r}, {high!r}]: allowed is 0 <= low < high <= 1")
@@ -223,15 +229,15 @@ class Film:
     )
 
     def __post_init__(self) -> None:
-        if isinstance(self.thickness, str) and self.thickness.lower().endswith(".npy"):
-            path = self.thickness
+        if is_map(self.thickness):
+            path = os.fspath(self.thickness)  # type: ignore[arg-type]
             object.__setattr__(self, "thickness", None)
             check("film", self)
             object.__setattr__(self, "thickness", path)
             return
         check("film", self)
         if self.thickness is not None:
-            in_range("film.thickness", float(self.thickness), 0.0, 1e-3)
+            in_range("film.thickness", float(self.thickness), 0.0, THICKEST)
 
     def map(self, shape: tuple[int, int]) -> np.ndarray | None:
         """Return the map of the thickness, (ny, nx) float64 in m, row 0 at the bottom; None where it is a number.
@@ -239,7 +245,7 @@ class Film:
         Raises
         ------
         RecipeError
-            If the file is no such map, or is another than that of `map_digest`.
+            If the file is no such map, holds a thickness that no film has, or is another than that of `map_digest`.
         """
         if not isinstance(self.thickness, str):
             return None
@@ -248,13 +254,23 @@ class Film:
         try:
             values = np.load(self.thickness, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise RecipeError(f"film.thickness = {self.thickness!r}: the map cannot be read: {error}") from None
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            raise RecipeError(
+                f"film.thickness = {self.thickness!r}: the map cannot be read: {reason}; where it lies now is told by"
+                " --film-thickness FILE.npy"
+            ) from None
         if values.shape != shape or values.dtype.kind != "f":
             raise RecipeError(
                 f"film.thickness = {self.thickness!r}: holds {values.dtype.name} of shape {values.shape};"
                 f" expected floats in m of shape {shape}, as the scan"
             )
         values = np.ascontiguousarray(values, np.float64)
+        beyond = int(np.count_nonzero(values >= THICKEST))
+        if beyond:
+            raise RecipeError(
+                f"film.thickness = {self.thickness!r}: {beyond} of {values.size} values are as large as"
+                f" {float(np.nanmax(values)):g}; allowed range is (0, {THICKEST:g}), in m, and NaN or 0 where there is none"
+            )
         digest = hashlib.sha256(values.tobytes()).hexdigest()
         if self.map_digest not in (None, digest):
             raise RecipeError(
@@ -264,9 +280,15 @@ class Film:
         return values
 
     def completed(self, shape: tuple[int, int]) -> Film:
-        """Return the film with the digest of its map, which then is part of the recipe's own."""
+        """Return the film with the digest of its map, which then is part of the recipe's own, and where it truly lies.
+
+        Workers, and those who take the recipe out of an output, may be in other folders.
+        """
         values = self.map(shape)
-        return self if values is None else replace(self, map_digest=hashlib.sha256(values.tobytes()).hexdigest())
+        if values is None:
+            return self
+        digest = hashlib.sha256(values.tobytes()).hexdigest()
+        return replace(self, thickness=str(Path(str(self.thickness)).absolute()), map_digest=digest)
 
 
 @dataclass(frozen=True, slots=True)

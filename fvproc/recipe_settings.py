@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 import re
 from collections.abc import Collection
 from dataclasses import field
@@ -62,13 +63,20 @@ def check(section: str, settings: Any) -> None:
             continue
         name, value = f"{section}.{leaf.name}", getattr(settings, leaf.name)
         choices, unit = leaf.metadata["choices"], leaf.metadata["unit"]
-        if choices and value not in choices:
+        if choices and not (isinstance(value, str) and value in choices):
             raise RecipeError(f"{name} = {value!r}: choose from {', '.join(choices)}")
-        if unit is not None and value is not None and not isinstance(value, (tuple, list)):
+        if unit is not None and value is not None:
             value = parse_quantity(value, unit, name)
             if not math.isfinite(value):
                 raise RecipeError(f"{name} = {value!r}: must be finite")
             object.__setattr__(settings, leaf.name, value)
+
+
+def whole(value: Any) -> int | None:
+    """Return a whole number of any type (1, 1.0, NumPy's) as an int; None for what is none, truth values too."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or value % 1 != 0:
+        return None
+    return int(float(value))
 
 
 def in_range(name: str, value: float, low: float, high: float, *, closed: bool = False) -> None:

@@ -73,9 +73,31 @@ def test_a_radius_may_carry_a_unit():
     )
 
 
+@pytest.mark.parametrize("one", [1, 1.0, np.int64(1), np.float32(1.0)], ids=repr)
+def test_a_whole_number_of_any_type_is_the_same_recipe(one):
+    recipe = Recipe.from_dict({"version": one, "baseline": {"order": one}, "contact": {"window": 16 * one}})
+    assert recipe.digest == Recipe.from_dict({"contact": {"window": 16}}).digest
+    assert type(recipe.baseline.order) is int and type(recipe.version) is int
+    assert Recipe.from_json(recipe.to_json()) == recipe == Recipe.from_dict(recipe.to_dict())
+
+
+@pytest.mark.parametrize("given", ["0.2,0.8", "[0.2, 0.8]", "20%, 80%", [0.2, "80%"], (0.2, 0.8)], ids=str)
+def test_a_window_may_be_written_with_a_comma(given):
+    assert Recipe.from_dict({"fit": {"window": given}}).fit.window == pytest.approx((0.2, 0.8))
+
+
 @pytest.mark.parametrize(
     "data, words",
     [
+        ({"baseline": {"order": True}}, r"baseline\.order = True: allowed values are 0 and 1"),
+        ({"baseline": {"order": 0.5}}, r"baseline\.order = 0\.5: allowed values are 0 and 1"),
+        ({"baseline": {"order": "1"}}, r"baseline\.order = '1': allowed values are 0 and 1"),
+        ({"version": True}, "version = True"),
+        ({"fit": {"model": ["dmt"]}}, r"fit\.model = \['dmt'\]: choose from dmt"),
+        ({"fit": {"window": "0.3"}}, r"fit\.window = .*two fractions such as 0\.3,0\.9"),
+        ({"fit": {"window": "0.3,much"}}, r"fit\.window = 'much': expected a number"),
+        ({"tip": {"radius": [1e-8]}}, r"tip\.radius = \[1e-08\]: expected a number"),
+        ({"noise": {"approach": "1,2"}}, r"noise\.approach = '1,2': expected 8 variances"),
         ({"fitt": {}}, r"\[fitt\] is no section.*fit"),
         ({"fit": {"modle": "dmt"}}, r"fit\.modle is no setting.*model"),
         ({"fit": 3}, r"\[fit\] = 3: expected a table"),

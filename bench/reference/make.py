@@ -48,7 +48,7 @@ _VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         ("45 MPa", "1.5 GPa"),
         {"artefacts": {"no contact": 0.1, "saturated": 0.1, "never left": 0.1, "spikes": 0.1, "missing samples": 0.1}},
     ),
-    "film": (("45 MPa", "916 MPa"), {"thickness": 50e-9}),
+    "film": (("45 MPa", "916 MPa"), {"thickness": 50e-9, "series": "published"}),
     "jkr": (("0.7 MPa",), {"model": "jkr", "adhesion": 5.0}),
 }
 
@@ -100,7 +100,8 @@ def write(folder: Path, curves: int = 64, only: str = "") -> list[Path]:
 def _recipe(changes: dict[str, Any]) -> str:
     """Return the settings without which the curves cannot be understood, as TOML."""
     if "thickness" in changes:
-        return f'[film]\nthickness = {changes["thickness"]!r}\nseries = "published"  # as the simulation has it\n'
+        film = f"[film]\nthickness = {changes['thickness']!r}\n"
+        return f'{film}series = "{changes["series"]}"  # as the simulation has it\n'
     if "model" in changes:
         return f'[fit]\nmodel = "{changes["model"]}"\n'
     return ""

@@ -12,6 +12,8 @@ from fvproc.errors import FvprocError
 from fvproc.simulate.attraction import Attraction, after_pull_off, van_der_waals
 
 MODELS = ("dmt", "jkr")
+SERIES = ("solved", "published")  # of a film; the first is the default, of a recipe as well
+_WIDEST = {"solved": 2.0, "published": 1.5}  # χ up to which each is taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +134,9 @@ class Sample:
         Of a film on a rigid substrate, m; None is a half space. Spheres, and cones on an incompressible bonded film.
     bonded : bool
         Whether the film sticks to its substrate.
-    series : {"published", "solved"}
-        The film's factor: `fvproc.physics.film_coefficients` or `solved_coefficients`, which are the better beyond
-        χ = 0.3 and serve any Poisson's ratio under a cone.
+    series : {"solved", "published"}
+        The film's factor: `fvproc.physics.solved_coefficients`, as a recipe has it by default, or `film_coefficients`
+        of the literature, which err beyond χ = 0.3 and serve one Poisson's ratio under a cone.
     """
 
     modulus: np.ndarray
@@ -143,11 +145,11 @@ class Sample:
     model: str = "dmt"
     thickness: np.ndarray | float | None = None
     bonded: bool = True
-    series: str = "published"
+    series: str = SERIES[0]
 
     def __post_init__(self) -> None:
-        if self.series not in ("published", "solved"):
-            raise FvprocError(f"series = {self.series!r}: choose from published, solved")
+        if self.series not in SERIES:
+            raise FvprocError(f"series = {self.series!r}: choose from {', '.join(SERIES)}")
         if self.model not in MODELS:
             raise FvprocError(f"model = {self.model!r}: choose from {', '.join(MODELS)}")
         if self.model == "jkr" and self.thickness is not None:
@@ -198,7 +200,7 @@ class Sample:
             if np.all(high - low <= 4e-16 * high):
                 break
         chi = physics.confinement(probe.shape, high, probe.size, self.thickness)
-        if np.any(chi > 1.5):
+        if np.any(chi > _WIDEST[self.series]):
             raise FvprocError(
                 f"thickness = {float(np.min(self.thickness)):g} m: contact {float(np.max(chi)):.2g} times as wide as "
                 "the film, where its series ends; take a thicker film, a sharper tip or a lower peak force"
@@ -219,9 +221,12 @@ class Sample:
         if self.thickness is None:
             return load_at(compliance, travel, physics.EXPONENT[probe.shape])
         thickness = np.asarray(self.thickness, float)[..., None]
-        return physics.film_load(
+        load = physics.film_load(
             probe.shape, travel, compliance, probe.size, thickness, coefficients=self._coefficients(probe)
         ).load
+        # a polynomial goes on to grow where it follows nothing any more
+        chi = physics.confinement(probe.shape, np.maximum(travel - load, 0.0), probe.size, thickness)
+        return np.where(chi > 1.01 * _WIDEST["solved"], np.nan, load)
 
 
 def deflection(

@@ -11,7 +11,7 @@ import numpy as np
 from fvproc.errors import FvprocError
 from fvproc.simulate.artefacts import spoil_shares
 from fvproc.simulate.attraction import Attraction
-from fvproc.simulate.curves import Probe, Sample, ramp
+from fvproc.simulate.curves import SERIES, Probe, Sample, ramp
 from fvproc.simulate.tiles import FULL_SCALE, Background, simulated_tile, stored_channel
 from fvproc.volume import Branch, Calibration, Channel, Grid, RawTile, Setting, Tile
 
@@ -88,6 +88,7 @@ def write_map(
     model: str = "dmt",
     thickness: float | np.ndarray | None = None,
     bonded: bool = True,
+    series: str = SERIES[0],
     flicker: float = 0.0,
     flicker_exponent: float = 1.0,
     attraction: Attraction | None = None,
@@ -121,6 +122,8 @@ def write_map(
         Of a film on a rigid substrate, m: a number or a map (ny, nx), which the truth then holds.
     bonded : bool
         Whether the film sticks to its substrate.
+    series : {"solved", "published"}
+        Of the film; see `Sample`.
     flicker, flicker_exponent, attraction, background
         See `simulated_tile`.
     artefacts : mapping of str to float, optional
@@ -157,7 +160,7 @@ def write_map(
         shift = spread * generator.random(count)
         film = None if films is None else films[tile.start : tile.stop]
         sample = Sample(
-            np.full(count, modulus), np.full(count, adhesion), np.full(count, peak_force), model, film, bonded
+            np.full(count, modulus), np.full(count, adhesion), np.full(count, peak_force), model, film, bonded, series
         )
         z0 = sample.contact_point(probe, float(z[0].max())) + shift
         raw = simulated_tile(

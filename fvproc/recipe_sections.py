@@ -269,7 +269,8 @@ class Film:
         if beyond:
             raise RecipeError(
                 f"film.thickness = {self.thickness!r}: {beyond} of {values.size} values are as large as"
-                f" {float(np.nanmax(values)):g}; allowed range is (0, {THICKEST:g}), in m, and NaN or 0 where there is none"
+                f" {float(np.nanmax(values)):g}; allowed range is (0, {THICKEST:g}), in m, and NaN or 0 where there"
+                " is no thickness"
             )
         digest = hashlib.sha256(values.tobytes()).hexdigest()
         if self.map_digest not in (None, digest):

@@ -37,7 +37,6 @@ OPENED: dict[str, dict[str, float]] = {
     "nanosurf/spectroscopy.nid": {},
     "other/fmt-hdf5-fd_version_0.13.3.h5": {},
     "other/fmt-tab-fd_version_0.13.3.tab": {},
-    "other/fmt-ntmdt-txt-fd_2015_01_17_gel4-0,1_mQ_adh_6B_Curve_DFL_Height_51.txt": GIVEN,
     "other/fmt-afm-workshop-fd_mapping_16_2018-08-01_13.07.zip": GIVEN,
 }
 

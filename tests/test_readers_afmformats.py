@@ -41,15 +41,46 @@ def test_samples_are_those_of_afmformats(name: str) -> None:
 
 def test_volts_need_the_users_calibration() -> None:
     pytest.importorskip("afmformats")
-    volume = fv.open(real_file(NTMDT))
+    volume = fv.open(real_file(WORKSHOP_MAP))
     with pytest.raises(CalibrationError, match=r"--spring-constant.*--deflection-sensitivity"):
         fv.process(volume, RECIPE)
-    given = fv.open(real_file(NTMDT), spring_constant=0.3, deflection_sensitivity=5e-8)
+    given = fv.open(real_file(WORKSHOP_MAP), spring_constant=0.3, deflection_sensitivity=5e-8)
     afmformats = pytest.importorskip("afmformats")
-    (data,) = afmformats.load_data(real_file(NTMDT), meta_override={"spring constant": 0.3, "sensitivity": 5e-8})
-    raw = readers.read_tile(given, Tile(0, 1)).approach
-    newtons = raw.deflection[0] * given.deflection_scale("approach")[0] * 0.3
+    told = {"spring constant": 0.3, "sensitivity": 5e-8}
+    (data, *_) = afmformats.load_data(real_file(WORKSHOP_MAP), meta_override=told)
+    pixel = data.metadata["grid index y"] * 4 + data.metadata["grid index x"]
+    raw = readers.read_tile(given, Tile(pixel, pixel + 1)).approach
+    newtons = raw.deflection[0, : len(data.appr["force"])] * given.deflection_scale("approach")[0] * 0.3
     np.testing.assert_allclose(newtons, data.appr["force"], rtol=1e-6, atol=1e-15)
+
+
+def test_amperes_are_not_taken_for_volts(tmp_path: Path) -> None:
+    pytest.importorskip("afmformats")
+    path = tmp_path / "nova.txt"  # z (nm), deflection (nA) of approach and retract
+    path.write_text("".join(f"-{z},5\t1,{z % 7}\t1,1\n" for z in range(99, 9, -1)))
+    for which in (path, real_file(NTMDT)):
+        with pytest.raises(FileFormatError, match=r"NT-MDT.*nanoamperes.*m/V.*from_arrays"):
+            fv.open(which, spring_constant=0.3, deflection_sensitivity=5e-8)
+
+
+def test_z_of_a_chiaro_is_its_piezo_and_not_the_indentation(tmp_path: Path) -> None:
+    pytest.importorskip("afmformats")
+    piezo = np.concatenate([np.linspace(0, 8000, 200), np.linspace(8000, 0, 200)[1:]])
+    depth = np.maximum(piezo - 4000, 0) * 0.75
+    bend = np.maximum(piezo - 4000, 0) * 0.25  # nm
+    header = (
+        "Date\t01/02/2020\tTime\t10:00:00\nDevice:\tChiaro\nSoftware version\t1\nk (N/m)\t0.5\n"
+        "Max load (µN)\t0.5\nPiezo position (nm) (Measured)\t8000\nPiezo speed  (µm/s)\t1\n"
+        "Time (s)\tLoad (uN)\tIndentation (nm)\tCantilever (nm)\tPiezo (nm)\n"
+    )
+    rows = np.column_stack([np.arange(len(piezo)) * 1e-3, bend * 0.5e-3, depth, bend, piezo])
+    path = tmp_path / "chiaro.txt"
+    path.write_text(
+        header + "\n".join("\t".join(f"{value:.6f}" for value in row) for row in rows) + "\n", encoding="iso-8859-1"
+    )
+    curve = fv.curve(fv.open(path), 0, 0)
+    np.testing.assert_allclose(curve["approach_z"], piezo[: len(curve["approach_z"])] * 1e-9, atol=1e-14)
+    np.testing.assert_allclose(curve["approach_deflection"], bend[: len(curve["approach_z"])] * 1e-9, atol=2e-12)
 
 
 def test_a_map_lies_on_its_grid() -> None:

@@ -1,10 +1,11 @@
-"""Whatever the package afmformats reads and fvproc does not: NT-MDT text, AFM Workshop, Chiaro, its own .h5 and .tab.
+"""Whatever the package afmformats reads and fvproc does not: AFM Workshop, Chiaro, its own .h5 and .tab.
 
 Asked last, after fvproc's own readers and the plug-ins, and for small sets: it makes every curve in Python.
 
 **Numbers.** afmformats gives force in N and height in m. Deflection is force by the spring constant that it tells, z is
-minus the height. Where it asks for spring constant and sensitivity, which the file does not tell, the numbers are left
-in volts and the user gives both.
+minus the height. Where it asks for spring constant and sensitivity, which a file of AFM Workshop may not tell, the
+numbers are left in volts and the user gives both. Text of NT-MDT, where it asks as well, is refused: its numbers are no
+volts.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ from fvproc.volume import Branch, Calibration, Channel, ForceVolume, Grid, RawBr
 __all__ = ["description", "name", "open", "read", "sniff", "suffixes", "vendor_maps"]
 
 name = "afmformats"
-description = "other formats of the package afmformats: NT-MDT text, AFM Workshop, Chiaro, .tab (.txt, .csv, .zip, .h5)"
+description = "other formats of the package afmformats: AFM Workshop, Chiaro, .tab (.txt, .csv, .zip, .h5)"
 suffixes = (".csv", ".tab", ".txt", ".zip")  # and .h5, which is rarely one of afmformats
 
 _REMEDY = "install it: pip install 'fvproc[afmformats]'"
 _HEIGHTS = ("height (measured)", "height (piezo)")
+_INDENTATION = ("Optics11 Life",)  # makers whose "height (measured)" is none, but minus the indentation
+_VOLTS = ("AFM workshop",)  # makers whose deflection is in volts where no sensitivity is told
 _ZIP_BYTES = 1 << 30
 _KEPT = 2
 _SPARSE = 100  # pixels a curve that a grid may have
@@ -174,13 +177,21 @@ def _load(path: str) -> _Curves:
     log = logging.getLogger("afmformats.formats")
     before, log.disabled = log.disabled, True  # it logs tracebacks of errors that are answered here
     try:
+        maker = importlib.import_module("afmformats.formats").get_recipe(path).maker
         try:
             found = package.load_data(path)
         except errors.MissingMetaDataError:
+            if maker not in _VOLTS:
+                _refuse(
+                    path,
+                    f"text of {maker} tells no units: afmformats takes its deflection for nanoamperes of a photodiode,"
+                    " which no sensitivity in m/V turns into metres: read the columns yourself, and give the deflection"
+                    ' in metres to fv.from_arrays(…, units="m", spring_constant=VALUE)',
+                )
             # force then is the volts of the detector, since both are one
             found = package.load_data(path, meta_override={"spring constant": 1.0, "sensitivity": 1.0})
             unit = "V"
-        return _arranged(path, list(found), unit)
+        return _arranged(path, list(found), unit, _HEIGHTS[1:] if maker in _INDENTATION else _HEIGHTS)
     except FileFormatError:
         raise
     except BaseException as error:  # some of its errors are no Exception
@@ -206,7 +217,7 @@ def _require_small(path: str) -> None:
         _refuse(path, f"the archive is damaged: {error}")
 
 
-def _arranged(path: str, found: list[Any], unit: str) -> _Curves:
+def _arranged(path: str, found: list[Any], unit: str, heights: tuple[str, ...]) -> _Curves:
     if not found:
         _refuse(path, "there are no curves in it")
     warnings: list[str] = []
@@ -224,7 +235,7 @@ def _arranged(path: str, found: list[Any], unit: str) -> _Curves:
     for number, data in enumerate(found):
         if unit == "m" and _number(data.metadata, "spring constant") != constant:
             _refuse(path, f"curve {number}: another spring constant than the first: split the file")
-        height = next((key for key in _HEIGHTS if key in data.columns), None)
+        height = next((key for key in heights if key in data.columns), None)
         if "force" not in data.columns or height is None:
             _refuse(path, f"curve {number}: columns {', '.join(data.columns)}: expected force and height")
         for part, segment in zip(branches, (data.appr, data.retr), strict=True):
@@ -239,7 +250,7 @@ def _arranged(path: str, found: list[Any], unit: str) -> _Curves:
     for branch, part in zip(("approach", "retract"), branches, strict=True):
         z = part[0][1]
         if len(z):
-            require_direction(f"{path}: {branch}: minus {_HEIGHTS[0]}", branch, float(z[0]), float(z[-1]), 1.0)
+            require_direction(f"{path}: {branch}: minus {heights[0]}", branch, float(z[0]), float(z[-1]), 1.0)
     return _Curves(grid, branches[0], branches[1], places, unit, constant, tuple(warnings))
 
 

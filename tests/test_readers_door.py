@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from curves_files import curves, edit, small, write, write_with_h5py
 
+import fvproc as fv
 from fvproc import readers
 from fvproc.errors import CalibrationError, FileFormatError
 from fvproc.readers import blocks
@@ -50,6 +52,27 @@ def test_what_is_no_force_volume_is_refused_with_the_known_formats(tmp_path: Pat
         readers.open_volume(tmp_path / "absent.h5")
     with pytest.raises(FileFormatError, match="cannot be read"):
         readers.open_volume(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".npz"])
+def test_an_output_of_a_run_is_told_from_curves(tmp_path: Path, curves_file: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    fv.process(curves_file, output=path)
+    with pytest.raises(FileFormatError, match=rf"out\{suffix}: holds the maps of a run.*fv\.load") as refused:
+        fv.open(path)
+    assert "--mapping" not in str(refused.value) and "Known are" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["map.tar.gz", "map.tar", "map.tgz", "map.tar.bz2", "map.tar.xz"])
+def test_an_archive_is_to_be_unpacked(tmp_path: Path, name: str) -> None:
+    (tmp_path / "curve.txt").write_text("1 2\n")
+    path = tmp_path / name
+    kind = {"gz": "gz", "tgz": "gz", "bz2": "bz2", "xz": "xz"}.get(name.rpartition(".")[2], "")
+    with tarfile.open(path, f"w:{kind}") as archive:
+        archive.add(tmp_path / "curve.txt", "curve.txt")
+    with pytest.raises(FileFormatError, match=r"map.*no known format.*an archive \(.*unpack it") as refused:
+        fv.open(path)
+    assert "Known are" not in str(refused.value)
 
 
 @pytest.mark.parametrize("storage", [{}, {"compression": "gzip"}], ids=str)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from functools import cache
 from os import PathLike
@@ -37,6 +38,15 @@ _BEGINNINGS = {"curves": b"\x89HDF\r\n\x1a\n", "jpk": b"PK\x03\x04"}
 _LAST = "afmformats"  # claims what nobody else does, so that plug-ins go before it
 
 _HEAD_BYTES = 4096
+# what is packed, where in the head that is told, and how
+_ARCHIVES = {
+    "gzip": (0, b"\x1f\x8b"),
+    "tar": (257, b"ustar"),
+    "xz": (0, b"\xfd7zXZ\0"),
+    "bzip2": (0, b"BZh"),
+    "zstd": (0, b"\x28\xb5\x2f\xfd"),
+    "7z": (0, b"7z\xbc\xaf\x27\x1c"),
+}
 _Result = TypeVar("_Result")
 
 
@@ -128,7 +138,7 @@ def open_volume(
         if reader.sniff(head, name):
             volume = _named(name, reader.open, name)
             return volume.with_calibration(volume.calibration.override(**overrides))
-    raise FileFormatError(_unknown(name, broken))
+    raise FileFormatError(_unknown(name, head, broken))
 
 
 def read_tile(volume: ForceVolume, tile: Tile) -> RawTile:
@@ -230,7 +240,12 @@ def _head(name: str) -> bytes:
     return head
 
 
-def _unknown(name: str, broken: list[str]) -> str:
+def _unknown(name: str, head: bytes, broken: list[str]) -> str:
+    if _holds_maps(name, head):
+        return f"{name}: holds the maps of a run and no curves: `fv.load` opens it, `fvproc info` describes it"
+    archive = next((kind for kind, (place, magic) in _ARCHIVES.items() if head[place:].startswith(magic)), None)
+    if archive is not None:
+        return f"{name}: no known format of force volumes but an archive ({archive}): unpack it and give what is in it"
     known = "; ".join(f"{format}: {description}" for format, description in formats().items())
     suffix = Path(name).suffix.lower()
     usual = [reader.name for reader in _readers([]) if suffix and suffix in reader.suffixes]
@@ -241,6 +256,22 @@ def _unknown(name: str, broken: list[str]) -> str:
         hint = " It is a folder, which cannot be read as one map."
     faulty = f" Readers that could not be loaded: {', '.join(broken)}." if broken else ""
     return f"{name}: no known format of force volumes.{hint} Known are {known}.{faulty}"
+
+
+def _holds_maps(name: str, head: bytes) -> bool:
+    """Tell whether a file is an HDF5 or NPZ output of a run; those who ask for curves in it took one for the other."""
+    try:
+        if head.startswith(MAGIC):
+            import h5py
+
+            with h5py.File(name, "r", locking="best-effort") as file:
+                return bool(file.attrs.get("format") == "fvproc-maps")
+        if head.startswith(_BEGINNINGS["jpk"]):
+            with zipfile.ZipFile(name) as archive:
+                return {"layout.npy", "provenance.npy", "flags.npy"} <= set(archive.namelist())
+    except Exception:  # h5py and zipfile raise whatever damage leads to
+        pass
+    return False
 
 
 def require_unchanged(volume: ForceVolume) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -159,6 +160,15 @@ def process_many(
     told : callable, optional
         Called with each result as soon as it is there; with those of files that were not run if the run is stopped.
     """
+    if isinstance(paths, (str, PathLike)):
+        raise TypeError(f"paths = {paths!r}: expected several paths; give a list, such as [{paths!r}]")
+    if isinstance(suffixes, str):
+        raise TypeError(f"suffixes = {suffixes!r}: expected several suffixes; give a tuple, such as ({suffixes!r},)")
+    for suffix in suffixes:
+        if writers.suffix_of(f"map{suffix}") not in writers.SUFFIXES:
+            raise OutputError(f"suffixes: {suffix!r}: no output format has it; known are {', '.join(writers.SUFFIXES)}")
+    if not callable(recipe):
+        job.require_recipe(recipe)
     inputs = [Path(path) for path in paths]
     _require_different(inputs, Path(output_dir))
     results: dict[int, Result] = {}
@@ -178,7 +188,7 @@ def process_many(
                 chosen = job.agree(volume, recipe(volume) if callable(recipe) else recipe)
                 done = job.finished(volume, chosen, outputs) if resume and not overwrite else None
                 if done is None:
-                    ready = _FileJob(path, partial(note, number), began, volume, chosen, outputs, overwrite)
+                    ready = _FileJob(path, partial(note, number), began, volume, chosen, outputs, overwrite, resume)
             except (FvprocError, OSError) as error:
                 event("file_failed", level=logging.ERROR, file=str(path), reason=str(error))
                 note(number, Result(path, error=str(error), seconds=time.perf_counter() - began))
@@ -190,13 +200,11 @@ def process_many(
 
     queue = jobs()
     try:
-        first = next(queue, None)
-        if first is not None:
-            with (
-                processors.at_most(threads),
-                schedule.crew(first.volume, client=client, threads=threads, tile_bytes=tile_bytes) as crew,
-            ):
-                schedule.run(chain([first], queue), crew, progress)
+        with processors.at_most(threads):
+            first = next(queue, None)
+            if first is not None:
+                with schedule.crew(first.volume, client=client, threads=threads, tile_bytes=tile_bytes) as crew:
+                    schedule.run(chain([first], queue), crew, progress)
     except (FvprocError, KeyboardInterrupt) as error:
         left = [number for number in range(len(inputs)) if number not in results]
         for number in left:
@@ -251,6 +259,33 @@ def _flags_text(result: Result) -> str:
     return ", ".join(f"{str(flag.name).lower()} {count:,}" for flag, count in named)
 
 
+def check_table(path: PathName) -> None:
+    """Make sure, before any work starts, that `write_table` will be able to write this path; its folder is made.
+
+    Raises
+    ------
+    OutputError
+        If the suffix is another than those of a table, or the folder cannot be made or written.
+    """
+    path = Path(path)
+    _require_table(path)
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; name a file for the summary")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):  # permission bits say little about network shares
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"{path}: the summary cannot be written: {path.parent}: {error.strerror or error}; name another place"
+        ) from None
+
+
+def _require_table(path: Path) -> None:
+    if path.suffix.lower() not in (".csv", ".json", ".txt"):
+        raise OutputError(f"{path}: a summary ends in .csv, .json or .txt")
+
+
 def write_table(results: Sequence[Result], path: PathName) -> None:
     """Write the table as CSV, JSON or text, by the suffix.
 
@@ -260,6 +295,7 @@ def write_table(results: Sequence[Result], path: PathName) -> None:
         If the suffix is another, or the file cannot be written.
     """
     path = Path(path)
+    _require_table(path)
     suffix = path.suffix.lower()
     if suffix == ".json":
         content = json.dumps([result.to_dict() for result in results], indent=1) + "\n"
@@ -273,10 +309,8 @@ def write_table(results: Sequence[Result], path: PathName) -> None:
             row["outputs"], row["warnings"] = " ".join(row["outputs"]), "; ".join(row["warnings"])
             table.writerow(row)
         content = buffer.getvalue()
-    elif suffix == ".txt":
-        content = table_text(results) + "\n"
     else:
-        raise OutputError(f"{path}: a summary ends in .csv, .json or .txt")
+        content = table_text(results) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with writers.replacing(path) as temporary:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from fvproc import engine, noise, provenance, readers, systematic, writers
+from fvproc import finished as _finished
 from fvproc.errors import FileFormatError, FvprocError, OutputError
 from fvproc.events import event
-from fvproc.journal import Journal, identity, partial_path, sweep
+from fvproc.journal import Journal, ended, identity, partial_path, sweep
 from fvproc.maps import CurveFit, ParameterMaps, not_computed
 from fvproc.quantities import Flag
 from fvproc.recipe import Recipe
@@ -37,6 +38,8 @@ class MapJob:
         Files to write at the end; while there is work to do, the records are kept beside the first.
     overwrite : bool
         Whether outputs that exist, and an unfinished run, are replaced.
+    resume : bool
+        Whether outputs that exist may be replaced where their format cannot tell that this very run has written them.
 
     Raises
     ------
@@ -46,7 +49,12 @@ class MapJob:
     """
 
     def __init__(
-        self, volume: ForceVolume, recipe: Recipe, outputs: Sequence[PathName] = (), overwrite: bool = False
+        self,
+        volume: ForceVolume,
+        recipe: Recipe,
+        outputs: Sequence[PathName] = (),
+        overwrite: bool = False,
+        resume: bool = False,
     ) -> None:
         self.volume, self.recipe, self.outputs = volume, recipe, tuple(outputs)
         check_outputs(volume, self.outputs)
@@ -65,14 +73,18 @@ class MapJob:
         self.maps = ParameterMaps(volume.grid, records, vendor_maps=vendor_maps, quantities=recipe.maps.names)
         self.resumed = 0 if self._journal is None else self._journal.kept()
         # an unfinished run had the right to write its outputs, and may have written some of them already
-        self._overwrite = overwrite or self.resumed > 0
+        self._overwrite, self._resume = overwrite or self.resumed > 0, resume
         try:
             for path in self.outputs:
-                writers.check_writable(path, self._overwrite)
+                writers.check_writable(path, self._replaces(path))
         except OutputError:
             self.pause()
             raise
         event("file_opened", file=volume.path, curves=volume.grid.curves, done_before=self.resumed)
+
+    def _replaces(self, path: PathName) -> bool:
+        """Return whether an output that exists may be replaced."""
+        return self._overwrite or (self._resume and not _finished.tells(path))
 
     def left(self) -> list[Tile]:
         """Return the runs of curves that are not done."""
@@ -111,14 +123,10 @@ class MapJob:
         )
         maps.provenance["systematic"] = provenance.plain(systematic.described(volume, recipe, maps))
         maps.provenance["failures"] = [_told(failure) for failure in self.failures]
-        curve = None
-        if any(Path(path).suffix.lower() in _PICTURES for path in self.outputs):
-            # the maps are done: a file that has gone since must cost a picture its curve and no more
-            with suppress(OSError, FileFormatError):
-                curve = typical_curve(volume, recipe, maps)
+        curve = _curve_for(self.outputs, volume, recipe, maps)
         for path in self.outputs:
             try:
-                writers.save(maps, path, curve=curve, overwrite=self._overwrite)
+                writers.save(maps, path, curve=curve, overwrite=self._replaces(path))
             except OutputError as error:
                 if self._journal is not None:
                     self.pause()
@@ -163,9 +171,20 @@ def agree(volume: ForceVolume, recipe: Recipe | None = None) -> Recipe:
     CalibrationError, RecipeError
         Naming the value that is missing and the option that supplies it.
     """
+    require_recipe(recipe)
     volume.require_calibration()
     completed = (recipe or Recipe()).completed(volume)
     return replace(completed, noise=noise.measured(volume, completed))
+
+
+def require_recipe(recipe: object) -> None:
+    """Raise TypeError, which says how to make one, if something that is there is no recipe."""
+    if recipe is None or isinstance(recipe, Recipe):
+        return
+    how = "fv.Recipe.load(PATH) for a file, fv.Recipe.vendor(volume) for the instrument's own settings"
+    if isinstance(recipe, dict):
+        how = "fv.Recipe.from_dict(…) makes one of a dict"
+    raise TypeError(f"recipe = {recipe!r}: expected a fvproc.Recipe, not a {type(recipe).__name__}: {how}")
 
 
 def check_outputs(volume: ForceVolume, outputs: Sequence[PathName], overwrite: bool = True) -> None:
@@ -188,6 +207,17 @@ def refuse_input(output: PathName, volume: ForceVolume) -> None:
         return  # one of them does not exist
     if same:
         raise OutputError(f"{output}: is the input; choose another output")
+
+
+def _curve_for(
+    outputs: Sequence[PathName], volume: ForceVolume, recipe: Recipe, maps: ParameterMaps
+) -> CurveFit | None:
+    """Return the curve that the pictures among some outputs show; None without any."""
+    if any(Path(path).suffix.lower() in _PICTURES for path in outputs):
+        # the maps are done: a file that has gone since must cost a picture its curve and no more
+        with suppress(OSError, FileFormatError):
+            return typical_curve(volume, recipe, maps)
+    return None
 
 
 def typical_curve(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> CurveFit | None:
@@ -217,19 +247,40 @@ def with_what_is_kept(error: BaseException, job: MapJob) -> BaseException:
 
 
 def finished(volume: ForceVolume, recipe: Recipe, outputs: Sequence[PathName]) -> ParameterMaps | None:
-    """Return the maps that an earlier run of the same input, recipe and version has written; None if none has.
+    """Return the maps that an earlier run of the same input, recipe and version has written; None if none are there.
 
-    All outputs must be there, the first one of a format that can be read back.
+    Outputs that tell that they are of that run are taken as they are. The rest is made from its maps: what is missing,
+    and what is of a format that cannot tell.
+
+    Raises
+    ------
+    OutputError
+        If an output tells that it is of another run and none is unfinished here, which had the right to replace it; if
+        another run is writing; if one cannot be written.
     """
-    if not outputs or not all(Path(path).is_file() for path in outputs):
+    for path in outputs:
+        if _finished.tells(path) and Path(path).is_file() and not partial_path(outputs[0]).exists():
+            why = _finished.another(path, volume, recipe)
+            if why is not None:
+                raise OutputError(
+                    f"{path}: exists already, and not of this run: {why};"
+                    " give --overwrite (overwrite=True) or another name"
+                )
+    found = _finished.find(volume, recipe, outputs)
+    if found is None:
         return None
-    try:
-        maps = writers.load(outputs[0])
-    except FvprocError:
-        return None
-    now = provenance.describe(volume, recipe, kernel_version=engine.KERNEL_VERSION, flag_counts={})
-    same = ("version", "kernel_version", "recipe_digest", "calibration", "input")
-    if any(maps.provenance.get(name) != now[name] for name in same):
-        return None
-    sweep(outputs[0])
-    return maps
+    left = [path for path in outputs if path not in found.outputs]
+    if any(_finished.tells(path) and Path(path).exists() for path in left):
+        return None  # of another run; the unfinished one knows what it may do
+    if not left:
+        sweep(outputs[0])
+        return found.maps
+    event("writing", file=volume.path)
+    curve = _curve_for(left, volume, recipe, found.maps)
+    with ended(outputs[0]):
+        for path in left:
+            writers.sweep(path)
+            writers.save(found.maps, path, curve=curve)
+    failures = len(found.maps.provenance.get("failures", ()))
+    event("file_done", file=volume.path, outputs=[str(path) for path in left], failures=failures)
+    return found.maps

@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,26 @@ def sweep(output: str | os.PathLike[str]) -> None:
             file = JournalFile(lines, Path(output))
             partial.unlink(missing_ok=True)
             file.close(remove=True)
+
+
+@contextmanager
+def ended(output: str | os.PathLike[str]) -> Iterator[None]:
+    """Lock a run whose maps are complete while its last outputs are written; then remove what it left.
+
+    Raises
+    ------
+    OutputError
+        If another run is writing them.
+    """
+    partial = partial_path(output)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    file = JournalFile(partial.with_name(partial.name + ".journal"), Path(output))
+    try:
+        yield
+        partial.unlink(missing_ok=True)
+        file.clear()  # so that it goes
+    finally:
+        file.close()
 
 
 class Journal:

@@ -51,7 +51,9 @@ def process(
         Whether outputs that exist are replaced, and an unfinished run is begun anew; otherwise outputs that exist are
         refused before work starts.
     resume : bool
-        Whether outputs that the same input, recipe and version have written before are taken as they are.
+        Whether outputs that the same input, recipe and version have written before are taken as they are: HDF5, NPZ
+        and TIFF tell whether they are. The others (pictures, ``.csv``, ``.gsf``) and what is missing are made again,
+        from the maps of one that tells, or else of a new run.
     progress : bool or Progress
         True prints a bar to standard error.
     tile_bytes : int, optional
@@ -71,9 +73,13 @@ def process(
         If the cluster is lost, or the input: the message says what is kept.
     KeyboardInterrupt
         After Ctrl-C, when what was in flight is kept, too.
+    TypeError
+        If `recipe` is no Recipe; the message says how to make one.
     """
     from fvproc import job, processors, schedule
 
+    _require_positive(threads=threads, tile_bytes=tile_bytes)
+    job.require_recipe(recipe)
     if not isinstance(volume, ForceVolume):
         volume = open(volume)
     if client is not None and hasattr(volume, "require_sendable"):
@@ -81,9 +87,12 @@ def process(
     outputs = _outputs(output)
     job.check_outputs(volume, outputs, overwrite or resume)
     recipe = agree(volume, recipe)
-    if resume and not overwrite and (done := job.finished(volume, recipe, outputs)) is not None:
-        return done
-    run = job.MapJob(volume, recipe, outputs, overwrite)
+    if resume and not overwrite:
+        with processors.at_most(threads):
+            done = job.finished(volume, recipe, outputs)
+        if done is not None:
+            return done
+    run = job.MapJob(volume, recipe, outputs, overwrite, resume)
     try:
         with (
             processors.at_most(threads),
@@ -95,6 +104,13 @@ def process(
     finally:
         run.pause()
     return run.maps
+
+
+def _require_positive(**given: int | None) -> None:
+    """Raise FvprocError if a number that counts something is there and below one."""
+    for name, number in given.items():
+        if number is not None and number < 1:
+            raise FvprocError(f"{name} = {number!r}: at least one is needed, or None to leave it to fvproc")
 
 
 def _watched(progress: bool | Progress) -> Progress | None:
@@ -153,12 +169,15 @@ def process_many(
     Raises
     ------
     OutputError
-        If two inputs would write the same output.
+        If two inputs would write the same output, or no format has one of the suffixes.
     FvprocError
         If the cluster is lost; the same call with ``resume=True`` goes on from what is kept.
+    TypeError
+        If `paths` or `suffixes` is one text and no sequence, or `recipe` no Recipe.
     """
     from fvproc import bulk
 
+    _require_positive(threads=threads, tile_bytes=tile_bytes)
     return bulk.process_many(
         paths,
         recipe,

@@ -13,7 +13,37 @@ _BAR_EVERY = 0.1
 _LINE_EVERY = 10.0
 
 
-class Bar:
+class Tally:
+    """Counts the curves that a run computes, and says nothing."""
+
+    def __init__(self) -> None:
+        self._curves = self._before = 0
+
+    @property
+    def computed(self) -> int:
+        """How many curves this run has computed; not those that an earlier one had."""
+        return self._curves - self._before
+
+    def start(self, workers: int) -> None:
+        """Work begins."""
+
+    def expect(self, curves: int, done: int = 0) -> None:
+        """A volume of so many curves was opened; `done` of them were done by an earlier run."""
+        self._curves += done
+        self._before += done
+
+    def advance(self, tile: Tile, failed: bool) -> None:
+        """A tile is in its place."""
+        self._curves += len(tile)
+
+    def staff(self, workers: int) -> None:
+        """Workers joined or left."""
+
+    def finish(self) -> None:
+        """No more tiles will come."""
+
+
+class Bar(Tally):
     """Counts curves, and files where there are many; tells curves/s, failures, workers and the time left.
 
     Parameters
@@ -27,11 +57,13 @@ class Bar:
     """
 
     def __init__(self, name: str = "", stream: TextIO | None = None, files: int = 1) -> None:
-        self._stream = sys.stderr if stream is None else stream
+        super().__init__()
+        # of a closed standard error Python says None
+        self._stream: TextIO | None = sys.stderr if stream is None else stream
         self._name = f"{name}: " if name else ""
-        self._terminal = self._stream.isatty()
+        self._terminal = self._stream is not None and self._stream.isatty()
         self._began = self._said = 0.0
-        self._curves = self._all_curves = self._before = self._failed = self._workers = 0
+        self._all_curves = self._failed = self._workers = 0
         self._files, self._all_files = 0, files
 
     def start(self, workers: int) -> None:
@@ -41,14 +73,13 @@ class Bar:
 
     def expect(self, curves: int, done: int = 0) -> None:
         """A volume of so many curves was opened; `done` of them were done by an earlier run."""
+        super().expect(curves, done)
         self._files += 1
         self._all_curves += curves
-        self._curves += done
-        self._before += done
 
     def advance(self, tile: Tile, failed: bool) -> None:
         """A tile is in its place."""
-        self._curves += len(tile)
+        super().advance(tile, failed)
         self._failed += failed
         now = time.monotonic()
         if now - self._said >= (_BAR_EVERY if self._terminal else _LINE_EVERY):
@@ -67,7 +98,7 @@ class Bar:
     def text(self) -> str:
         """Return the line as it stands."""
         seconds = max(time.monotonic() - self._began, 1e-9)
-        rate = (self._curves - self._before) / seconds
+        rate = self.computed / seconds
         done = self._curves / max(self._all_curves, 1)
         when = f"{clock(seconds)} in all"
         if self._files < self._all_files:
@@ -93,8 +124,12 @@ class Bar:
                 full = room * self._curves // max(self._all_curves, 1)
                 text = f"{text} [{'#' * full}{'.' * (room - full)}]"
             text = text[: width - 1].ljust(width - 1)
-        self._stream.write(f"{before}{text}{after}")
-        self._stream.flush()
+        if self._stream is not None:
+            try:
+                self._stream.write(f"{before}{text}{after}")
+                self._stream.flush()
+            except (OSError, ValueError):
+                self._stream = None  # closed, or its reader has left: no reason to end the run
 
 
 def clock(seconds: float) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from fvproc.job import agree
+from fvproc.errors import KernelError
+from fvproc.job import agree, require_recipe
 from fvproc.maps import CurveFit
 from fvproc.recipe import Recipe
 from fvproc.volume import Branch, Calibration, Channel, ForceVolume, Grid, RawBranch, RawTile, Setting, Tile
@@ -42,24 +44,37 @@ def fit_curves(
     CalibrationError, RecipeError
         If a value is missing.
     KernelError
-        If the shapes do not fit each other.
+        If `z` or `deflection` is no pair, the shapes do not fit each other, or there is no curve.
+    TypeError
+        If `recipe` is no Recipe.
     """
     from fvproc import _core, noise
 
+    require_recipe(recipe)
     if not isinstance(calibration, Calibration):
         calibration = Calibration(spring_constant=Setting(float(calibration), "user"))
     unit = "V" if calibration.deflection_sensitivity is not None else "m"
     raw, described = [], []
-    for positions, values in zip(z, deflection, strict=True):
+    for positions, values in zip(_pair("z", z), _pair("deflection", deflection), strict=True):
         values = np.atleast_2d(np.asarray(values))
+        positions = np.asarray(positions, np.float64)
+        if values.ndim != 2 or not values.size or positions.ndim not in (1, 2):
+            raise KernelError(
+                f"deflection of shape {values.shape} on z of shape {positions.shape}: expected (curves, samples) or"
+                " (samples,), of one curve and one sample at least"
+            )
         if values.dtype.name not in ("int16", "int32"):
             values = values.astype(np.float32)
-        positions = np.asarray(positions, np.float64)
         if positions.ndim == 2 and positions.shape[0] == 1:
             positions = positions[0]
         raw.append(RawBranch(np.ascontiguousarray(values), np.ascontiguousarray(positions)))
         described.append(
             Branch(values.shape[1], Channel(values.dtype.name, unit), Channel("float64", "m"), positions.ndim == 1)
+        )
+    if len(raw[0].deflection) != len(raw[1].deflection):
+        raise KernelError(
+            f"deflection: {len(raw[0].deflection)} curves of approach and {len(raw[1].deflection)} of retract:"
+            " expected as many"
         )
     volume = ForceVolume(
         "arrays in memory",
@@ -73,6 +88,14 @@ def fit_curves(
     tile, recipe = RawTile(raw[0], raw[1]), recipe.completed(volume)
     recipe = replace(recipe, noise=noise.measured_on(tile, volume, recipe))
     return _core.fit_tile(tile, _core.kernel_settings(volume, recipe))
+
+
+def _pair(name: str, branches: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """Return what is given for both branches, or raise KernelError."""
+    count = len(branches) if hasattr(branches, "__len__") else 1
+    if count != 2:
+        raise KernelError(f"{name}: expected two arrays, ({name} of approach, {name} of retract), not {count}")
+    return branches
 
 
 def curve(volume: ForceVolume, y: int, x: int) -> dict[str, np.ndarray]:

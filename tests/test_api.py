@@ -66,6 +66,50 @@ def test_arrays_in_records_out():
         fv.fit_curves(z, deflection, calibration=0.4, recipe=fv.Recipe())
 
 
+def test_curves_that_do_not_fit_each_other_are_refused_as_the_docstring_says():
+    z, d = np.linspace(0, 1e-7, 64), np.zeros((3, 64))
+    recipe = fv.Recipe(tip=fv.Tip.sphere(radius=30e-9))
+    pair = (z, z[::-1])
+    for wrong_z, wrong_d, words in (
+        (pair, (d,), r"deflection: expected two arrays.*not 1"),
+        ((z,), (d, d), r"z: expected two arrays.*not 1"),
+        ((z, z, z), (d, d, d), r"z: expected two arrays.*not 3"),
+        (pair, (d[:0], d[:0]), r"deflection of shape \(0, 64\).*one curve"),
+        (pair, (d[:, :0], d[:, :0]), r"deflection of shape \(3, 0\).*one sample"),
+        (pair, (d[None], d[None]), r"deflection of shape \(1, 3, 64\)"),
+        (pair, (d, d[:2]), "3 curves of approach and 2 of retract"),
+        ((z[:9], z[:9]), (d, d), "."),
+    ):
+        with pytest.raises(fv.KernelError, match=words):
+            fv.fit_curves(wrong_z, wrong_d, calibration=0.4, recipe=recipe)
+
+
+@pytest.mark.parametrize(
+    "given, how",
+    [("nanoscope", r"fv\.Recipe\.vendor"), ({"fit": {"method": "qnm"}}, r"fv\.Recipe\.from_dict"), (3, "load")],
+)
+def test_what_is_no_recipe_is_refused_with_the_way_to_one(curves_file, given, how):
+    volume = fv.open(curves_file)
+    z, d = np.linspace(0, 1e-7, 64), np.zeros((3, 64))
+    for verb in (
+        lambda: fv.process(volume, given),
+        lambda: fv.explain(volume, given, 0, 0),
+        lambda: fv.fit_curves((z, z), (d, d), calibration=0.4, recipe=given),
+    ):
+        with pytest.raises(TypeError, match=rf"expected a fvproc\.Recipe, not a {type(given).__name__}.*{how}"):
+            verb()
+
+
+@pytest.mark.parametrize("name", ["tile_bytes", "threads"])
+@pytest.mark.parametrize("value", [0, -5])
+def test_a_number_of_nothing_is_refused(curves_file, tmp_path, name, value):
+    with pytest.raises(fv.FvprocError, match=f"{name} = {value}: at least one"):
+        fv.process(curves_file, output=tmp_path / "out.h5", **{name: value})
+    with pytest.raises(fv.FvprocError, match=f"{name} = {value}: at least one"):
+        fv.process_many([curves_file], output_dir=tmp_path, **{name: value})
+    assert not list(tmp_path.iterdir())
+
+
 def test_one_curve_and_its_fit(sei_file):
     volume = fv.open(sei_file)
     curve = fv.curve(volume, 3, 4)

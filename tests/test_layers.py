@@ -18,6 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # floor of each module: it may import its own floor and those below (names of packages stand for their modules)
 FLOORS = [
     {"errors", "processors", "quantities", "storage"},
+    {"streams"},
     {"events", "region_options"},
     {"volume"},
     {"physics"},
@@ -32,7 +33,7 @@ FLOORS = [
     {"noise", "systematic", "density", "calibration_file"},
     {"calibrate", "sections"},
     {"region_tables"},
-    {"schedule", "report", "progress", "truth", "options"},
+    {"schedule", "report", "progress", "truth", "options", "finished"},
     {"job"},
     {"bulk", "conversion", "pictures", "exports"},
     {"pages"},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import signal
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from fvproc import run_command
+from fvproc import run_command, streams
 from fvproc.errors import FvprocError, OutputError
 from fvproc.options import DONE, PARTLY, REFUSED, build_parser, calibration, recipe_for, settings
 from fvproc.recipe import Recipe, parse_quantity
@@ -52,7 +51,7 @@ def _stoppable() -> Iterator[list[int]]:
 def _info(options: argparse.Namespace) -> int:
     from fvproc import api, readers, report, writers
 
-    if writers.holds_maps(options.input):
+    if writers.holds_maps(options.input) or Path(options.input).suffix.lower() == ".npz":
         told = report.describe_maps(writers.load(options.input), Path(options.input))
         print(json.dumps(told, indent=1) if options.json else report.maps_text(told))
         return DONE
@@ -274,10 +273,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    for stream in (sys.stdout, sys.stderr):
-        # a Windows console or a pipe may not know µ and σ
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+    with streams.guarded(), _stoppable() as signals:
+        try:
+            try:
+                status = _asked(arguments)
+            except SystemExit:  # of `--help`
+                sys.stdout.flush()
+                raise
+            sys.stdout.flush()
+            return status
+        except (FvprocError, OSError) as error:
+            print(f"fvproc: {error}", file=sys.stderr)
+            return REFUSED
+        except KeyboardInterrupt as stop:
+            print(f"fvproc: stopped; {stop or 'outputs that were there before are as they were'}", file=sys.stderr)
+            return 128 + (signals[0] if signals else signal.SIGINT)
+
+
+def _asked(arguments: Sequence[str] | None) -> int:
+    """Do what is asked for; return the exit status."""
     parser = build_parser()
     options = parser.parse_args(arguments)
     if options.version:
@@ -288,21 +302,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     if options.command is None:
         parser.print_help()
         return REFUSED
-    with _stoppable() as signals:
-        try:
-            status = _COMMANDS[options.command](options)
-            sys.stdout.flush()
-            return status
-        except BrokenPipeError:
-            # whoever read the output has left; Python's own last flush must not fail over it
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return PARTLY
-        except (FvprocError, OSError) as error:
-            print(f"fvproc: {error}", file=sys.stderr)
-            return REFUSED
-        except KeyboardInterrupt as stop:
-            print(f"fvproc: stopped; {stop or 'outputs that were there before are as they were'}", file=sys.stderr)
-            return 128 + (signals[0] if signals else signal.SIGINT)
+    return _COMMANDS[options.command](options)
 
 
 if __name__ == "__main__":

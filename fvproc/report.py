@@ -21,8 +21,13 @@ _FEW_PULL_OFFS = 0.9  # of the curves without one: then it is worth a word
 _SUMMARISED = ("modulus", "adhesion", "deformation", "indentation", "dissipation", "peak_force")
 
 
-def summary(maps: ParameterMaps, path: Path, outputs: Sequence[Path], seconds: float) -> dict[str, Any]:
-    """Return what a run came to, ready for JSON: SI units, medians over the curves that have a value."""
+def summary(
+    maps: ParameterMaps, path: Path, outputs: Sequence[Path], seconds: float, computed: int | None = None
+) -> dict[str, Any]:
+    """Return what a run came to, ready for JSON: SI units, medians over the curves that have a value.
+
+    `computed` are the curves of this very run, where an earlier one had done the others; all of them by default.
+    """
     names = [name for name in _SUMMARISED if name in maps]
     first = "modulus" if "modulus" in maps else maps.quantities[0]
     flags = maps.provenance.get("flag_counts") or {_name(flag): n for flag, n in maps.flag_counts().items()}
@@ -48,6 +53,7 @@ def summary(maps: ParameterMaps, path: Path, outputs: Sequence[Path], seconds: f
         "input": str(path),
         "outputs": [str(output) for output in outputs],
         "curves": maps.grid.curves,
+        "computed": maps.grid.curves if computed is None else computed,
         "valued": int(np.isfinite(maps[first]).sum()),
         "valued_in": first,
         "seconds": seconds,
@@ -78,11 +84,14 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 def summary_text(result: dict[str, Any]) -> str:
     """Return the summary for a terminal."""
-    curves, seconds, told = result["curves"], result["seconds"], _spoken(result["valued_in"])
-    lines = [
-        f"{Path(result['input']).name}: {curves:,} curves in {seconds:.1f} s"
-        f" ({curves / seconds:,.0f} curves/s, writing included), {result['valued']:,} with a {told}"
-    ]
+    curves, computed, seconds = result["curves"], result["computed"], result["seconds"]
+    valued = f"{result['valued']:,} with {_spoken(result['valued_in'])}"
+    how = f"in {seconds:.1f} s ({computed / seconds:,.0f} curves/s, writing included)"
+    if not computed:
+        how = "that an earlier run has computed"
+    elif computed < curves:
+        how = f"of which {computed:,} {how}, the others by an earlier run"
+    lines = [f"{Path(result['input']).name}: {curves:,} curves {how}, {valued}"]
     for name, entry in result["medians"].items():
         low, high = entry["quartiles"]
         factor, unit = readable(entry["unit"], np.array([entry["median"]]))
@@ -120,7 +129,9 @@ def _percent(parts: Mapping[str, float]) -> list[tuple[str, float]]:
 
 
 def _spoken(quantity: str) -> str:
-    return quantity.replace("_", " ")
+    """Return the name of a quantity as a sentence has it, with its article."""
+    words = quantity.replace("_", " ")
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def _name(flag: Flag) -> str:
@@ -194,7 +205,7 @@ def maps_text(described: dict[str, Any]) -> str:
     source = described["input"] or {}
     lines = [
         f"{described['path']}",
-        f"  maps of {described['curves']:,} curves, {described['valued']:,} with a {_spoken(described['valued_in'])},"
+        f"  maps of {described['curves']:,} curves, {described['valued']:,} with {_spoken(described['valued_in'])},"
         f" by {described['program']} {described['version']}, {described['date']}",
         f"  from {source.get('name')} ({source.get('format')}), recipe {str(described['recipe_digest'])[:12]}…",
     ]

@@ -10,11 +10,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fvproc import events, processors
 from fvproc.errors import FvprocError, OutputError
-from fvproc.options import DONE, PARTLY, calibration, recipe_for, settings
+from fvproc.options import DONE, PARTLY, REFUSED, calibration, recipe_for, settings
+
+if TYPE_CHECKING:
+    from fvproc import bulk
 
 
 def run(options: argparse.Namespace) -> int:
@@ -26,6 +29,10 @@ def run(options: argparse.Namespace) -> int:
         raise OutputError("-o is a folder here: a second -o, --tiff and --figure go with one input and files only")
     if options.summary and not several:
         raise OutputError("--summary goes with several inputs, or with a folder as -o")
+    if options.summary:
+        from fvproc import bulk
+
+        bulk.check_table(options.summary)
     with processors.at_most(options.threads), events.to_file(options.log), _cluster(options) as client:
         return _run_several(options, inputs, client) if several else _run_one(options, inputs[0], client)
 
@@ -54,6 +61,7 @@ def _run_one(options: argparse.Namespace, path: Path, client: Any) -> int:
     volume = api.open(path, **calibration(options))
     for warning in volume.warnings:
         _say(f"{path.name}: {warning}", options)
+    tally = progress.Tally() if options.quiet or options.json else progress.Bar(path.name)
     maps = api.process(
         volume,
         recipe_for(volume, chosen),
@@ -63,7 +71,7 @@ def _run_one(options: argparse.Namespace, path: Path, client: Any) -> int:
         overwrite=options.overwrite,
         resume=options.resume,
         tile_bytes=options.tile_bytes,
-        progress=False if options.quiet or options.json else progress.Bar(path.name),
+        progress=tally,
     )
     failures = maps.provenance["failures"]
     for failure in failures:
@@ -71,7 +79,7 @@ def _run_one(options: argparse.Namespace, path: Path, client: Any) -> int:
         message = f"{path.name}: curves {start} to {stop - 1}: {failure['flag']}: {failure['reason']}"
         print(f"fvproc: {message}", file=sys.stderr)
     if options.json or not options.quiet:  # medians of a large map take seconds
-        summary = report.summary(maps, path, outputs, time.perf_counter() - began)
+        summary = report.summary(maps, path, outputs, time.perf_counter() - began, tally.computed)
         print(json.dumps([summary], indent=1) if options.json else report.summary_text(summary))
     return PARTLY if failures else DONE
 
@@ -106,13 +114,31 @@ def _run_several(options: argparse.Namespace, inputs: list[Path], client: Any) -
     finally:
         # of a run that was stopped, too
         results.sort(key=lambda result: inputs.index(result.path))
-        if options.summary and results:
-            bulk.write_table(results, options.summary)
+        written = _told(options, results)
+    if not written:
+        return REFUSED
+    return DONE if all(result.status in ("done", "done before") for result in results) else PARTLY
+
+
+def _told(options: argparse.Namespace, results: list[bulk.Result]) -> bool:
+    """Print the table, and write it where --summary says; return whether it could be written."""
+    from fvproc import bulk
+
+    try:
         if options.json:
             print(json.dumps([result.to_dict() for result in results], indent=1))
         elif results and not options.quiet:
             print(bulk.table_text(results))
-    return DONE if all(result.status in ("done", "done before") for result in results) else PARTLY
+        sys.stdout.flush()
+    finally:  # who cannot be told may still read
+        written = True
+        if options.summary and results:
+            try:
+                bulk.write_table(results, options.summary)
+            except OutputError as error:
+                written = False
+                print(f"fvproc: {error}; the files of the run itself are as the table says", file=sys.stderr)
+    return written
 
 
 def _say(message: str, options: argparse.Namespace) -> None:

@@ -107,6 +107,44 @@ def test_the_table_names_each_file(small_files, tmp_path, suffix):
         bulk.write_table(results, tmp_path / "table.xlsx")
 
 
+@pytest.mark.parametrize("name", ["table.xlsx", "table", "file/table.csv", "folder.csv"])
+def test_a_summary_that_cannot_be_written_is_refused_before_any_work(small_files, tmp_path, monkeypatch, capsys, name):
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "folder.csv").mkdir()
+    monkeypatch.setattr(engine, "run_tile", None)
+    arguments = [str(small_files[0]), "-o", f"{tmp_path / 'out'}{os.sep}", "--summary", str(tmp_path / name)]
+    assert main(["run", *arguments]) == 2
+    assert str(tmp_path / name) in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_summary_that_cannot_be_written_in_the_end_hides_no_result(small_files, tmp_path, monkeypatch, capsys):
+    def full(results, path):
+        raise OutputError(f"{path}: cannot be written: No space left on device")
+
+    monkeypatch.setattr(bulk, "write_table", full)
+    table = tmp_path / "table.csv"
+    arguments = [str(small_files[0]), "-o", f"{tmp_path / 'out'}{os.sep}", "--summary", str(table)]
+    assert main(["run", *arguments]) == 2
+    told = capsys.readouterr()
+    assert "1 of 1 files, 16 curves" in told.out
+    assert "table.csv: cannot be written: No space left on device; the files of the run itself" in told.err
+    assert (tmp_path / "out" / "map0.h5").exists()
+
+
+def test_what_is_no_sequence_is_refused_at_the_door(small_files, tmp_path):
+    for paths in (str(small_files[0]), small_files[0]):
+        with pytest.raises(TypeError, match=r"paths = .*give a list"):
+            fv.process_many(paths, output_dir=tmp_path)
+    with pytest.raises(TypeError, match=r"suffixes = '\.h5'.*such as \('\.h5',\)"):
+        fv.process_many(small_files, output_dir=tmp_path, suffixes=".h5")
+    with pytest.raises(OutputError, match=r"suffixes: '\.xlsx': no output format.*\.h5"):
+        fv.process_many(small_files, output_dir=tmp_path, suffixes=(".h5", ".xlsx"))
+    with pytest.raises(TypeError, match=r"expected a fvproc\.Recipe, not a str"):
+        fv.process_many(small_files, "nanoscope", output_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
 def test_ctrl_c_tells_what_was_not_run_and_resume_goes_on(small_files, tmp_path):
     code = (

@@ -203,8 +203,8 @@ def build_parser() -> argparse.ArgumentParser:
     again.add_argument(
         "--resume",
         action="store_true",
-        help="take outputs that this very run has written before as they are, make again what is missing or cannot tell "
-        "(pictures, .csv, .gsf); an unfinished run is gone on with anyway",
+        help="take outputs that this very run has written before as they are, make again what is missing or cannot "
+        "tell (pictures, .csv, .gsf); an unfinished run is gone on with anyway",
     )
     again.add_argument(
         "--overwrite", action="store_true", help="replace outputs that exist, begin anew where a run was not finished"

@@ -203,7 +203,9 @@ def _contact_fit(branch: Branch, s: KernelSettings, quantum: float, reach: float
         return fit_window(s.law, branch, adhesion, branch.noise, reach, s.window_low, s.window_high)
     free = _is_free(s) and held is None
     retract = not s.fit_approach
-    return fit_contact(s.law, branch, branch.fitted, free, adhesion, _own_baseline(s, not retract), retract, quantum, reach)
+    return fit_contact(
+        s.law, branch, branch.fitted, free, adhesion, _own_baseline(s, not retract), retract, quantum, reach
+    )
 
 
 def _approach_contact(branch: Branch, s: KernelSettings, quantum: float, reach: float) -> Fit:

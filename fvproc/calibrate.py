@@ -121,8 +121,9 @@ def _slopes(volume: ForceVolume, raw: RawTile, name: str) -> tuple[np.ndarray, n
         setting = volume.calibration.deflection_sensitivity
         if setting is None:
             raise CalibrationError(
-                f"{volume.path}: the deflection is stored in m and the file does not tell the sensitivity that made it"
-                " so: give --deflection-sensitivity, and the value found replaces it"
+                f"{volume.path}: the deflection is stored in metres, and the file does not tell the sensitivity that"
+                " made them: the volts are lost, and no run of it would take another one; choose a measurement whose"
+                " deflection is in V, or whose file keeps the sensitivity"
             )
         volts /= setting.value
     scale, offset = volume.z_scale(name)

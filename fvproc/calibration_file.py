@@ -160,6 +160,11 @@ def applied(
 
     A tip that was calibrated with another spring constant or sensitivity than the volume has now is taken, with a
     warning: the errors of the two no longer cancel.
+
+    Raises
+    ------
+    CalibrationError
+        If the file is none, or holds a sensitivity that the volume has nothing to apply to.
     """
     entries = read(path)
     for name, value in (given or {}).items():
@@ -170,7 +175,11 @@ def applied(
     calibration = replace(
         volume.calibration, **{name: setting for name, setting in settings.items() if name not in _TIP}
     )
-    volume = replace(volume.with_calibration(calibration), **of_tip)  # type: ignore[arg-type]
+    try:
+        volume = volume.with_calibration(calibration)
+    except CalibrationError as error:
+        raise CalibrationError(f"{path}: {error}") from None
+    volume = replace(volume, **of_tip)  # type: ignore[arg-type]
     if of_tip:
         volume = replace(volume, tip_depends={})
     for name in of_tip:

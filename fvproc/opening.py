@@ -30,7 +30,7 @@ def open(
     path : path-like
         A file of one of the formats in docs/formats.md, a folder of Asylum curves, or what a plug-in reads.
     spring_constant, deflection_sensitivity, z_sensitivity : float, optional
-        Go before the file's values; in N/m, m/V, m/V.
+        Go before the file's values; in N/m, m/V, m/V. Where the file holds metres, these are made again: times new/old.
     rel_std : mapping of str to float, optional
         Relative standard uncertainties, ``{"spring_constant": 0.1, …}``: of spring_constant, deflection_sensitivity,
         tip_radius, tip_half_angle, poisson_ratio; go before the file's. See docs/uncertainty.md.
@@ -50,7 +50,8 @@ def open(
     FileFormatError
         If the file is unknown, truncated or contradicts itself.
     CalibrationError
-        If an override is not finite and positive, or an uncertainty not in 0 … 1.
+        If an override is not finite and positive, or an uncertainty not in 0 … 1; if a sensitivity is for metres and
+        the file does not tell what made them.
     """
     from fvproc import readers
 

@@ -47,11 +47,16 @@ CALIBRATION_FIELDS: dict[str, tuple[str, str]] = {
     "deflection_sensitivity": ("--deflection-sensitivity", "m/V"),
     "z_sensitivity": ("--z-sensitivity", "m/V"),
 }
+# field -> the channel of a branch that it turns from V into m
+_SENSITIVITIES = {"deflection_sensitivity": "deflection", "z_sensitivity": "z"}
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Spring constant (N/m), deflection sensitivity (m/V) and z sensitivity (m/V); None where unknown."""
+    """Spring constant (N/m), deflection sensitivity (m/V) and z sensitivity (m/V); None where unknown.
+
+    Beside a channel in V a sensitivity is what will turn it into metres; beside one in m, what has made its metres.
+    """
 
     spring_constant: Setting | None = None
     deflection_sensitivity: Setting | None = None
@@ -125,6 +130,10 @@ class Channel:
             raise FileFormatError(
                 f"channel scale {self.scale!r} and offset {self.offset!r} must be finite, scale not 0"
             )
+
+    def times(self, factor: float) -> Channel:
+        """Return the channel whose values are so many times as large."""
+        return replace(self, scale=factor * self.scale, offset=factor * self.offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +232,8 @@ class ForceVolume:
     approach, retract : Branch
         The two directions of the ramp.
     calibration : Calibration
-        With sources; may lack values, which `missing` then names.
+        With sources; may lack values, which `missing` then names. Beside a channel in m a sensitivity is the one that
+        made its metres; change it with `with_calibration`, which makes them again.
     tip_radius, tip_half_angle : Setting or None
         Of the tip, in m and rad, where the file tells.
     poisson_ratio : float or None
@@ -312,9 +322,37 @@ class ForceVolume:
         return setting.rel_std if isinstance(setting, Setting) else None
 
     def with_calibration(self, calibration: Calibration) -> ForceVolume:
-        """Return a copy with another calibration; a tip that was found with another value depends on none of them."""
+        """Return a copy with another calibration; a tip that was found with another value depends on none of them.
+
+        Metres that the instrument has made of volts are made again with the new sensitivity: times new/old.
+
+        Raises
+        ------
+        CalibrationError
+            If a sensitivity is given for metres of which it is not known what made them: it would do nothing.
+        """
         kept = all(getattr(calibration, source) == getattr(self.calibration, source) for source in self.tip_depends)
-        return replace(self, calibration=calibration, tip_depends=self.tip_depends if kept else {})
+        branches = {"approach": self.approach, "retract": self.retract}
+        for field_name, part in _SENSITIVITIES.items():
+            for name, branch in branches.items():
+                factor = self._made_again(calibration, field_name, getattr(branch, part))
+                if factor != 1.0:
+                    branches[name] = replace(branch, **{part: getattr(branch, part).times(factor)})
+        return replace(self, **branches, calibration=calibration, tip_depends=self.tip_depends if kept else {})  # type: ignore[arg-type]
+
+    def _made_again(self, calibration: Calibration, field_name: str, channel: Channel) -> float:
+        """Return by what the metres of a channel change with another calibration; 1 for volts."""
+        old, new = getattr(self.calibration, field_name), getattr(calibration, field_name)
+        if channel.unit == "V" or new is None or new == old:
+            return 1.0
+        if old is not None:
+            return float(new.value / old.value)
+        option, unit = CALIBRATION_FIELDS[field_name]
+        raise CalibrationError(
+            f"{self.path}: {field_name} = {new.value:g} {unit}: {_SENSITIVITIES[field_name]} is stored in metres,"
+            " and the file does not tell the sensitivity that made them: there is nothing to apply another one to;"
+            f" leave it out ({option}, {field_name}=, or its table in a calibration file)"
+        )
 
     def missing(self) -> list[str]:
         """Return the calibration fields without which no curve can be turned into force against z."""

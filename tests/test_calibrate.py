@@ -79,7 +79,7 @@ def test_curves_that_press_on_nothing_are_refused():
     with pytest.raises(CalibrationError, match="no curve presses on anything"):
         fv.calibrate_sensitivity(nothing)
     metres = fv.from_arrays(flat, flat, z=z, units="m", z_units="m", spring_constant=40.0)
-    with pytest.raises(CalibrationError, match="--deflection-sensitivity"):
+    with pytest.raises(CalibrationError, match="the volts are lost"):
         fv.calibrate_sensitivity(metres)
     assert volume.format == "arrays"
 
@@ -194,7 +194,8 @@ def test_the_command_line_writes_what_a_run_takes(reference, tmp_path, capsys):
     provenance = fv.load(tmp_path / "out.h5").provenance
     assert provenance["recipe"]["tip"]["radius"] == pytest.approx(30e-9, rel=0.01)
     assert provenance["systematic"]["sources"]["tip_radius"] == pytest.approx(0.06, rel=0.05)
-    assert main(["calibrate", "sensitivity", str(reference), "--deflection-sensitivity", "50nm/V", "--json"]) == 0
+    fv.convert(hard(), tmp_path / "hard.h5")
+    assert main(["calibrate", "sensitivity", str(tmp_path / "hard.h5"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["name"] == "deflection_sensitivity" and told["unit"] == "m/V"
 

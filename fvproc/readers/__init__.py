@@ -117,7 +117,8 @@ def open_volume(
     FileFormatError
         If the file does not exist, is of no known format, is truncated or contradicts itself.
     CalibrationError
-        If an override is not finite and positive.
+        If an override is not finite and positive, or a sensitivity is given for metres and the file does not tell what
+        made them.
     """
     name = str(Path(os.fsdecode(path)).absolute())  # workers run in other folders
     head = _head(name)

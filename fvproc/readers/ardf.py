@@ -4,7 +4,8 @@
 M. Poss), which agree with each other, and proved on written files only.
 
 **Numbers.** ``Defl`` and ``Raw`` (else ``ZSnsr``) are float32 in the unit that their channel names, m; z grows toward
-the sample, and a file in which it does not is refused. Deflection in volts takes ``InvOLS`` of the note.
+the sample, and a file in which it does not is refused. ``InvOLS`` of the note is the sensitivity that makes metres of
+volts, or has made them.
 
 **Segments.** VDEF names them; five offsets of each curve tell where they begin, 0 those that do not exist, the last
 sample where they end. Ext is the approach and Ret the retract; Dwell and others are left out.
@@ -81,7 +82,7 @@ def open(path: str) -> ForceVolume:
         retract=parts[1],
         calibration=Calibration(
             _setting(path, found, b"SpringConstant", warnings),
-            _setting(path, found, b"InvOLS", warnings) if deflection.unit == "V" else None,
+            _setting(path, found, b"InvOLS", warnings),
         ),
         header=facts,
         layout=layout,

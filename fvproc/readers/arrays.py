@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -96,7 +96,7 @@ def from_arrays(
         Of deflection and z: a length (``"m"``, ``"nm"``, …), ``"V"``, ``"mV"``, and for deflection a force (``"N"``,
         ``"nN"``, …). They are never guessed.
     spring_constant, deflection_sensitivity, z_sensitivity : float, optional
-        In N/m, m/V, m/V. A force needs the spring constant that made it.
+        In N/m, m/V, m/V; a sensitivity only of what is in V. A force needs the spring constant that made it.
     scale, offset, z_scale, z_offset : float
         value = number · scale + offset, in `units` and `z_units`.
     size_x, size_y : float, optional
@@ -119,7 +119,7 @@ def from_arrays(
     FileFormatError
         If shapes do not fit, a unit is missing, or z runs the wrong way.
     CalibrationError
-        If a calibration value is not finite and positive.
+        If a calibration value is not finite and positive, or a sensitivity is given for what is in metres already.
 
     Examples
     --------
@@ -127,11 +127,8 @@ def from_arrays(
     ...                         spring_constant=0.4, deflection_sensitivity=30e-9)
     >>> maps = fv.process(volume, recipe)
     """
-    calibration = Calibration().override(
-        spring_constant=spring_constant,
-        deflection_sensitivity=deflection_sensitivity,
-        z_sensitivity=z_sensitivity,
-    )
+    calibration = Calibration().override(spring_constant=spring_constant)
+    sensitivities = calibration.override(deflection_sensitivity=deflection_sensitivity, z_sensitivity=z_sensitivity)
     if not (isinstance(z, (tuple, list)) and len(z) == 2):
         raise FileFormatError(f"{label}: z: expected two arrays, (z of approach, z of retract), not {type(z).__name__}")
     arrays: dict[str, Any] = {}
@@ -162,7 +159,7 @@ def from_arrays(
     digest = hashlib.sha256()
     for key, array in arrays.items():
         digest.update(repr((key, tuple(array.shape), np.dtype(array.dtype).name)).encode())
-    return ArrayVolume(
+    volume = ArrayVolume(
         path=label,
         format=name,
         grid=Grid(ny, nx, size_y, size_x, rotation),
@@ -176,6 +173,7 @@ def from_arrays(
         header_digest=digest.hexdigest(),
         arrays=arrays,
     )
+    return cast(ArrayVolume, volume.with_calibration(sensitivities))
 
 
 def sniff(head: bytes, path: str) -> bool:

@@ -1,8 +1,9 @@
 """Asylum Research: single force curves and folders of them (``LineXXXXPointXXXX.ibw``), in Igor binary waves.
 
-**Numbers.** ``Defl`` and ``ZSnsr`` are stored in metres (float32); z grows toward the sample. Deflection in volts
-(``DeflV``) takes ``InvOLS`` of the note as its sensitivity. The spring constant is ``SpringConstant`` of the note: of
-the curve, or of an image of the same map in the folder, since the curves of a map may have short notes.
+**Numbers.** ``Defl`` and ``ZSnsr`` are stored in metres (float32); z grows toward the sample. ``InvOLS`` of the note is
+the sensitivity that made the metres of ``Defl``, or makes those of volts (``DeflV``); ``SpringConstant`` is the spring
+constant. The note is that of the curve, or of an image of the same map in the folder, since the curves of a map may
+have short notes.
 
 **Segments.** ``Indexes`` of each curve's own note tells where they end, ``Direction`` which is approach (1), retract
 (−1) and pause (0); where it is missing, z of the first curve tells. The approach is the one before the first retract.
@@ -69,7 +70,7 @@ def open(path: str) -> ForceVolume:
         retract=parts[1],
         calibration=Calibration(
             _setting(path, found, b"SpringConstant", warnings),
-            _setting(path, found, b"InvOLS", warnings) if channels[0].unit == "V" else None,
+            _setting(path, found, b"InvOLS", warnings),
         ),
         header=facts,
         layout=layout,

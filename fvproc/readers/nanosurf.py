@@ -2,7 +2,9 @@
 
 **Numbers.** Deflection is in N, m or V, as the software saved it. Newtons were made with the spring constant in the
 file's [DataSet\\Calibration\\Cantilever], and become metres with the same one; one given by the user then makes
-force of these metres. z is the sensor of the z axis, which grows toward the sample, else the axis as it was driven.
+force of these metres. The sensitivity is the full range of the deflection in m over that in V, which
+[DataSet\\Calibration\\Scanhead] has of each input; it counts as known where that in N over that in m is the spring
+constant. z is the sensor of the z axis, which grows toward the sample, else the axis as it was driven.
 
 **Order.** A row of *Spec backward* is stored in the order of its axis as that of *Spec forward*, so that it is reversed
 here. Rows end early: LineDimNPoints tells how many numbers of row N were measured. Maps are measured back and forth,
@@ -12,6 +14,7 @@ row 0 at the bottom; [DataSet\\SpecInfos\\SpecMapTable] tells xmin;xmax;ymin;yma
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +34,8 @@ _GROUPS = {"approach": "Spec forward", "retract": "Spec backward"}
 _DEFLECTION = ("Deflection",)
 _SENSOR = ("Z-Axis Sensor", "Z-Sensor", "Position Z")
 _CANTILEVER = "DataSet\\Calibration\\Cantilever"
+_SCANHEAD = "DataSet\\Calibration\\Scanhead"
+_INPUT = re.compile(r"In\d{1,4}")
 _MAP_TABLE = "DataSet\\SpecInfos\\SpecMapTable"
 _PROPERTY = re.compile(r"D\[([^\]]{1,40})\]\*\[N/m\]")
 # results of the instrument's software: one row a curve, the number first, what follows is of other curves
@@ -72,7 +77,7 @@ def open(path: str) -> ForceVolume:
         grid=grid,
         approach=parts[0],
         retract=parts[1],
-        calibration=Calibration(spring_constant),
+        calibration=Calibration(spring_constant, _sensitivity(found, spring_constant)),
         header=facts,
         layout=layout,
         tile_alignment=grid.nx,
@@ -124,6 +129,26 @@ def _spring_constant(path: str, found: Header, warnings: list[str]) -> Setting |
         return Setting(float(match[1]))
     except (ValueError, CalibrationError):
         warnings.append(f"[{_CANTILEVER}] Prop0 = {text}: is no spring constant; counts as none")
+        return None
+
+
+def _sensitivity(found: Header, spring_constant: Setting | None) -> Setting | None:
+    """Return the sensitivity that makes metres of volts, or has made them; None unless all inputs tell the same."""
+    ranges: dict[str, set[float]] = {"V": set(), "m": set(), "N": set()}
+    for key, text in found.sections.get(_SCANHEAD, {}).items():
+        parts = text.split(",")  # number, signal, name, unit, range, offset
+        if _INPUT.fullmatch(key) and len(parts) == 6 and parts[2] in _DEFLECTION and parts[3] in ranges:
+            with suppress(ValueError):
+                ranges[parts[3]].add(float(parts[4]))
+    if spring_constant is None or len(ranges["m"]) != 1 or len(ranges["V"]) != 1:
+        return None
+    metres, volts = ranges["m"].pop(), ranges["V"].pop()
+    try:
+        # an input without a calibration stands at 1 N
+        if not any(abs(newtons / (spring_constant.value * metres) - 1.0) < 1e-4 for newtons in ranges["N"]):
+            return None
+        return Setting(metres / volts)
+    except (CalibrationError, ZeroDivisionError, OverflowError):
         return None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fvproc import engine
+from fvproc import engine, measurement
 from fvproc.errors import FvprocError
 from fvproc.maps import Density, ParameterMaps
 from fvproc.recipe import Recipe
@@ -27,7 +27,7 @@ def count(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps, mask: np.nda
     Parameters
     ----------
     volume, recipe : ForceVolume, Recipe
-        The measurement, and what it was processed with (`Recipe.completed`).
+        The measurement, shown with the calibration of the maps, and what it was processed with (`Recipe.completed`).
     maps : ParameterMaps
         Its results.
     mask : ndarray of bool, shape (ny, nx), optional
@@ -36,12 +36,11 @@ def count(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps, mask: np.nda
     Raises
     ------
     FvprocError
-        If the grids differ, or no curve to count has a contact point.
+        If the maps came from another measurement or calibration, or no curve to count has a contact point.
     FileFormatError, OSError
         If the curves cannot be read.
     """
-    if volume.shape != maps.shape:
-        raise FvprocError(f"{volume.path}: its grid is {volume.shape}, that of the maps {maps.shape}")
+    volume = measurement.as_processed(volume, maps)
     wanted = (np.ones(maps.shape, bool) if mask is None else mask).ravel()
     contact = maps["contact_point"].ravel().astype(np.float64)
     known = wanted & np.isfinite(contact)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fvproc import engine, provenance, region_tables, regions, writers
+from fvproc import engine, measurement, provenance, region_tables, regions, writers
 from fvproc.errors import FvprocError, OutputError
 from fvproc.job import agree, typical_curve
 from fvproc.maps import CurveFit, ParameterMaps
@@ -69,7 +69,8 @@ def plot(
     limits : mapping of str to (float, float), optional
         Limits of the colours in SI, by quantity, in place of the 1st and 99th percentile.
     volume : ForceVolume, optional
-        The measurement: needed for ``density`` and ``curves``, adds a curve to the overview.
+        The measurement: needed for ``density`` and ``curves``, adds a curve to the overview. Its curves are shown with
+        the calibration of the maps.
     pixels : sequence of (int, int), optional
         (y, x) of the curves; by default one of median modulus for each material.
     overwrite : bool
@@ -78,7 +79,9 @@ def plot(
     Raises
     ------
     FvprocError
-        If kind, quantity or pixel is unknown, or the volume is missing or has another grid.
+        If kind, quantity or pixel is unknown, or the volume is missing or not what the maps came from.
+    CalibrationError
+        If the volume was given another calibration than that of the maps.
     OutputError
         If the suffix is no picture's, matplotlib is missing or the file cannot be written.
     """
@@ -91,9 +94,7 @@ def plot(
     names = _names(maps, kind, quantities)
     recipe = None
     if volume is not None:
-        if volume.shape != maps.shape:
-            raise FvprocError(f"{volume.path}: its grid is {volume.shape}, that of the maps {maps.shape}")
-        recipe = agree(volume, provenance.recipe_of(maps.provenance))
+        volume, recipe = measured(volume, maps)
     elif kind in _OF_CURVES or pixels:
         raise FvprocError(f"kind = {kind!r}: needs the curves; give volume=fv.open(FILE) (--curves FILE)")
     if regions is None and kind in ("histogram", "correlation", "curves"):
@@ -149,6 +150,18 @@ def _names(maps: ParameterMaps, kind: str, quantities: Sequence[str]) -> tuple[s
     if kind == "correlation" and len(names) != 2:
         raise FvprocError(f"a correlation is of two quantities, not {len(names)}: {', '.join(names)}")
     return names
+
+
+def measured(volume: ForceVolume, maps: ParameterMaps) -> tuple[ForceVolume, Recipe]:
+    """Return the measurement with the calibration of the maps, and the recipe that made them, completed.
+
+    Raises
+    ------
+    FvprocError, CalibrationError
+        If it is another measurement, or was given another calibration; see `fvproc.measurement.as_processed`.
+    """
+    volume = measurement.as_processed(volume, maps)
+    return volume, agree(volume, provenance.recipe_of(maps.provenance))
 
 
 def materials_or_all(maps: ParameterMaps) -> dict[str, np.ndarray]:

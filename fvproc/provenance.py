@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from fvproc.errors import OutputError, RecipeError
+from fvproc.errors import CalibrationError, OutputError, RecipeError
 from fvproc.quantities import Flag
 from fvproc.recipe import Recipe, digest_of
-from fvproc.volume import ForceVolume
+from fvproc.volume import CALIBRATION_FIELDS, ForceVolume, Setting
 
 PROGRAM = "fvproc"
 LIBRARIES = ("numpy", "h5py", "dask")  # their versions may show in an output's bytes
@@ -113,6 +113,27 @@ def recipe_of(provenance: Mapping[str, Any]) -> Recipe:
             " it was changed after the run"
         )
     return Recipe.from_dict(stored)
+
+
+def calibration_of(provenance: Mapping[str, Any]) -> dict[str, Setting]:
+    """Return the calibration in a provenance by field; empty where there is none.
+
+    Raises
+    ------
+    CalibrationError
+        If it is not what `describe` wrote.
+    """
+    found = {}
+    for name, entry in (provenance.get("calibration") or {}).items():
+        try:
+            if name not in CALIBRATION_FIELDS:
+                raise ValueError("is no calibration value")
+            found[name] = Setting(float(entry["value"]), entry.get("source", "file"), entry.get("rel_std"))
+        except (AttributeError, KeyError, TypeError, ValueError, CalibrationError) as error:
+            raise CalibrationError(
+                f"the calibration in the provenance, {name}: {error}: it was changed after the run"
+            ) from None
+    return found
 
 
 def date(finished: datetime | None = None) -> str:

@@ -27,7 +27,7 @@ FLOORS = [
     {"recipe"},
     {"_core", "reference", "maps"},
     {"readers", "provenance", "regions", "curve_numbers", "partial"},
-    {"statistics", "journal_file"},
+    {"statistics", "journal_file", "measurement"},
     {"simulate", "engine", "writers", "journal"},
     {"bound", "sampling"},
     {"noise", "systematic", "density", "calibration_file"},

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fvproc import engine, provenance, region_tables, writers
+from fvproc import engine, region_tables, writers
 from fvproc.errors import FvprocError
-from fvproc.job import agree
 from fvproc.maps import CurveFit, ParameterMaps
 from fvproc.pages import page
-from fvproc.pictures import curves_of, materials_or_all, pixel_of
+from fvproc.pictures import curves_of, materials_or_all, measured, pixel_of
 from fvproc.recipe import Recipe
 from fvproc.region_options import EMBEDDED
 from fvproc.volume import ForceVolume
@@ -39,7 +38,7 @@ def write_report(
     path : path-like
         ``.html``.
     volume : ForceVolume, optional
-        The measurement, for curves.
+        The measurement, for curves; they are shown with the calibration of the maps.
     pixels : sequence of (int, int), optional
         (y, x) of curves to put into the report, beside the following.
     embed : int
@@ -54,14 +53,16 @@ def write_report(
     OutputError
         If plotly is missing, the suffix is another, or the file cannot be written.
     FvprocError
-        If a pixel is outside the map, or the volume missing or of another grid.
+        If a pixel is outside the map, or the volume missing or not what the maps came from.
+    CalibrationError
+        If the volume was given another calibration than that of the maps.
     """
     page.require_plotly()
     chosen: list[CurveFit] = []
     if regions is None:
         regions = materials_or_all(maps)
     if volume is not None:
-        recipe = recipe_for(maps, volume)
+        volume, recipe = measured(volume, maps)
         chosen = curves_of(volume, recipe, maps, pixels, None) if pixels else []
         taken = {(curve.y, curve.x) for curve in chosen}
         for curve in _spread(volume, recipe, maps, regions, embed):
@@ -73,13 +74,6 @@ def write_report(
             "curves in a report: give volume=fv.open(FILE) (--curves FILE), the measurement that holds them"
         )
     page.write(page.page(maps, regions=regions, curves=chosen), Path(path), overwrite)
-
-
-def recipe_for(maps: ParameterMaps, volume: ForceVolume) -> Recipe:
-    """Return the recipe that made the maps, completed; raise FvprocError if they are of another grid."""
-    if volume.shape != maps.shape:
-        raise FvprocError(f"{volume.path}: its grid is {volume.shape}, that of the maps {maps.shape}")
-    return agree(volume, provenance.recipe_of(maps.provenance))
 
 
 def _spread(

@@ -18,8 +18,8 @@ from fvproc import engine
 from fvproc.errors import FvprocError
 from fvproc.maps import ParameterMaps
 from fvproc.pages import page
-from fvproc.pages.report import recipe_for
-from fvproc.pictures import materials_or_all
+from fvproc.pictures import materials_or_all, measured
+from fvproc.recipe import Recipe
 from fvproc.volume import ForceVolume
 
 HOST = "127.0.0.1"  # never another: whoever reaches the port can read the measurement
@@ -33,7 +33,7 @@ class Viewer:
     maps : ParameterMaps
         What to show.
     volume : ForceVolume, optional
-        The measurement, from which curves are read one by one.
+        The measurement, from which curves are read one by one, with the calibration of the maps.
     regions : mapping of str to ndarray of bool, shape (ny, nx), optional
         As for `report`.
     port : int
@@ -44,7 +44,7 @@ class Viewer:
     OutputError
         If plotly is missing.
     FvprocError
-        If the volume is of another grid, or the port is taken.
+        If the volume is not what the maps came from or was given another calibration, or the port is taken.
     """
 
     def __init__(
@@ -55,8 +55,11 @@ class Viewer:
         regions: Mapping[str, np.ndarray] | None = None,
         port: int = 0,
     ) -> None:
-        self.maps, self.volume = maps, volume
-        self._recipe = None if volume is None else recipe_for(maps, volume)
+        self.maps = maps
+        self.volume: ForceVolume | None = None
+        self._recipe: Recipe | None = None
+        if volume is not None:
+            self.volume, self._recipe = measured(volume, maps)
         pixel = engine.typical_pixel(maps.flags, maps["modulus"]) if "modulus" in maps else None
         text = page.page(maps, regions=regions or materials_or_all(maps), pixel=pixel, server=True)
         self._page = text.encode()

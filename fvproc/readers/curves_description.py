@@ -16,6 +16,7 @@ from fvproc.errors import CalibrationError, FileFormatError
 from fvproc.readers.curves_layout import (
     BRANCHES,
     FORMAT_VERSION,
+    ORIGIN,
     SOURCE_WARNINGS,
     TIP_DEPENDS,
     VENDOR_RECIPE,
@@ -244,7 +245,8 @@ class _Description:
         header: dict[str, Any] = {}
         told: dict[str, Any] = {VENDOR_RECIPE: {}, SOURCE_WARNINGS: []}
         room = _HEADER_BYTES
-        for key, value in sorted(self.file.attrs.items()):
+        # what tells the origin comes first: long headers must not take its room
+        for key, value in sorted(self.file.attrs.items(), key=lambda item: (not item[0].endswith(ORIGIN), item[0])):
             if key in ("format", "format_version"):
                 continue
             if key in told:

@@ -14,6 +14,8 @@ _TILE_BYTES = 1 << 30  # a tile of whole chunks that takes more is worse than ch
 TIP_DEPENDS = "tip_depends_on_"  # attributes of /calibration: ∂ln length/∂ln source, the source's name behind it
 VENDOR_RECIPE = "vendor_recipe"  # root attribute: JSON of the fit settings of the instrument's software
 SOURCE_WARNINGS = "source_warnings"  # root attribute: JSON list of what the reader of the original warned of
+# ends of root attributes that tell which file, and which header, a copy was made of
+ORIGIN = ("source_name", "source_format", "source_size", "source_header_sha256")
 VENDOR_MAPS = "vendor"  # group: the maps that the instrument's software left in the original
 
 

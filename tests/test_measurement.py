@@ -6,7 +6,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import fvproc as fv
@@ -72,7 +71,11 @@ def test_another_calibration_is_refused_by_name(
 ) -> None:
     fv.save(maps, tmp_path / "out.h5")
     monkeypatch.setattr(Viewer, "serve", lambda viewer: None)
-    output = ["--no-browser"] if command == ["view"] else ["-o", str(tmp_path / ("a.html" if command == ["report"] else "a.svg"))]
+    output = (
+        ["--no-browser"]
+        if command == ["view"]
+        else ["-o", str(tmp_path / ("a.html" if command == ["report"] else "a.svg"))]
+    )
     arguments = [command[0], str(tmp_path / "out.h5"), *command[1:], "--curves", str(curves_file), *output]
     assert main([*arguments, "--spring-constant", "7"]) == 2
     said = capsys.readouterr().err
@@ -82,7 +85,7 @@ def test_another_calibration_is_refused_by_name(
 
 def test_a_tip_of_another_length_is_refused(maps: ParameterMaps, curves_file: Path, tmp_path: Path) -> None:
     calibration_file.write(tmp_path / "cal.toml", Calibrated("tip_radius", 77e-9, {}))
-    with pytest.raises(CalibrationError, match="tip_radius = 7.7e-08 m .*made with 3e-08 m"):
+    with pytest.raises(CalibrationError, match=r"tip_radius = 7\.7e-08 m .*made with 3e-08 m"):
         measurement.as_processed(fv.open(curves_file, calibration=tmp_path / "cal.toml"), maps)
     volume = fv.open(curves_file, calibration=tmp_path / "cal.toml", spring_constant=9.0)
     own = fv.process(volume, fv.Recipe(tip=fv.Tip.sphere(radius=20e-9)))  # the recipe's goes before it
@@ -147,5 +150,5 @@ def test_a_calibration_that_was_changed_after_the_run_is_refused(maps: Parameter
     for entry in ({"value": -1.0}, {"value": "nine"}, 9.0, {}):
         changed = ParameterMaps(maps.grid, maps.records, provenance=dict(maps.provenance))
         changed.provenance["calibration"] = {"spring_constant": entry}
-        with pytest.raises(CalibrationError, match="spring_constant: .*changed after the run"):
+        with pytest.raises(CalibrationError, match=r"spring_constant: .*changed after the run"):
             measurement.as_processed(fv.open(curves_file), changed)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fvproc import api, readers, simulate, truth
+from fvproc import api, pictures, readers, simulate, truth
 from fvproc.bound import modulus_bound
 from fvproc.errors import FvprocError
 from fvproc.maps import ParameterMaps
@@ -323,7 +323,14 @@ def _share(value: float, width: int, form: str) -> str:
 
 
 def plot(rows: Sequence[Row], path: PathName) -> None:
-    """Draw error, scatter beside the bound, and coverage, material by material; the suffix names the format."""
+    """Draw error, scatter beside the bound, and coverage, material by material; the suffix names the format.
+
+    Raises
+    ------
+    OutputError
+        If the suffix is no picture's, matplotlib is missing or the file cannot be written.
+    """
+    pictures.check_picture(path)
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 8), layout="constrained")
@@ -347,4 +354,5 @@ def plot(rows: Sequence[Row], path: PathName) -> None:
     bottom.legend()
     names = [row.file.removesuffix(".h5") + ("" if row.material == "all" else f" {row.material}") for row in rows]
     bottom.set_xticks(x, names, rotation=60, ha="right", fontsize=8)
-    figure.savefig(path)
+    with pictures.placed(path) as temporary:
+        figure.savefig(temporary)

@@ -155,9 +155,11 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from fvproc import benchmark
+    from fvproc import benchmark, pictures
 
     chosen = settings(options)
+    if options.plot:
+        pictures.check_picture(options.plot)
     if "recipe" in chosen:
         raise FvprocError("--recipe nanoscope: reference curves hold no fit settings of an instrument")
     limits = benchmark.Limits(error=parse_quantity(options.max_error, "", "--max-error"), scatter=options.max_scatter)

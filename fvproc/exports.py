@@ -95,5 +95,5 @@ def command(options: argparse.Namespace) -> int:
         cloud=options.cloud,
         overwrite=options.overwrite,
     )
-    print(options.output)
+    print(writers.shown(options.output))
     return 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -88,9 +89,7 @@ def plot(
     path = Path(path)
     if kind not in KINDS:
         raise FvprocError(f"kind = {kind!r}: choose from {', '.join(KINDS)}")
-    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise OutputError(f"{path}: a picture is a .png, .svg or .pdf")
-    writers.check_writable(path, overwrite)
+    check_picture(path, overwrite)
     names = _names(maps, kind, quantities)
     recipe = None
     if volume is not None:
@@ -132,10 +131,25 @@ def _draw(
         "flags": lambda: scenes.draw_flags(maps),
         "topography": lambda: scenes.draw_topography(maps, colour=names[0], limits=limits),
     }[kind]
+    with placed(path) as temporary:
+        sheet.store(draw, temporary, maps.provenance)
+
+
+def check_picture(path: PathName, overwrite: bool = True) -> None:
+    """Raise OutputError, before any work starts, if a path is no picture's or will not be writable."""
+    if Path(path).suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise OutputError(f"{path}: a picture is a .png, .svg or .pdf")
+    writers.check_writable(path, overwrite)
+
+
+@contextmanager
+def placed(path: PathName) -> Iterator[Path]:
+    """Yield where to write a picture, which is put in place when it is whole; OutputError where the disk refuses."""
+    path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with writers.replacing(path) as temporary:
-            sheet.store(draw, temporary, maps.provenance)
+            yield temporary
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 

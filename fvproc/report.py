@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fvproc import provenance
+from fvproc import provenance, writers
 from fvproc.maps import ParameterMaps
 from fvproc.processors import cores
 from fvproc.quantities import FATAL_BITS, FLAG_MEANINGS, QUANTITIES, Flag, readable
@@ -51,7 +51,7 @@ def summary(
         medians = {name: entry for name, entry in zip(names, pool.map(told, names), strict=True) if entry}
     return {
         "input": str(path),
-        "outputs": [str(output) for output in outputs],
+        "outputs": [str(writers.shown(output)) for output in outputs],
         "curves": maps.grid.curves,
         "computed": maps.grid.curves if computed is None else computed,
         "valued": int(np.isfinite(maps[first]).sum()),

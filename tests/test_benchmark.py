@@ -13,7 +13,7 @@ import pytest
 
 from fvproc import benchmark, bound, simulate
 from fvproc.cli import main
-from fvproc.errors import FvprocError
+from fvproc.errors import FvprocError, OutputError
 
 REFERENCE = Path(__file__).parents[1] / "bench" / "reference"
 needs_set = pytest.mark.skipif(not REFERENCE.exists(), reason="an installed package has no bench folder")
@@ -118,6 +118,33 @@ def test_the_command_line_judges_and_draws(plain, tmp_path, capsys):
     assert "0 of 1 rows miss nothing" in capsys.readouterr().out
     assert main(["bench", "--curves", "20", "--samples", "64"]) == 0
     assert len(capsys.readouterr().out.splitlines()) >= 14
+
+
+def test_a_picture_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "evaluate", lambda *given, **more: pytest.fail("it had begun"))
+    (tmp_path / "file").write_text("")
+    for name, said in (("file/x.svg", "is a file, not a folder; choose"), ("x.foo", "a picture is a .png, .svg or")):
+        assert main(["bench", "--plot", str(tmp_path / name)]) == 2
+        assert f"{tmp_path / name}: " in (error := capsys.readouterr().err) and said in error
+
+    def denied(self, *given, **more):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", denied)  # the tests may run as root, whom no permission stops
+    assert main(["bench", "--plot", str(tmp_path / "x.svg")]) == 2
+    assert "x.svg: " in (error := capsys.readouterr().err) and "Permission denied; choose another folder" in error
+
+
+def test_a_picture_that_the_disk_refuses_is_an_error_with_its_name(plain, tmp_path, monkeypatch):
+    rows = benchmark.evaluate([plain["1.5-GPa"]])
+
+    def full(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OutputError, match=r"x\.svg: cannot be written: No space left on device"):
+        benchmark.plot(rows, tmp_path / "new" / "x.svg")
+    assert not list((tmp_path / "new").iterdir())
 
 
 @needs_set

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from rasterio.transform import Affine
 from test_writers_samples import ramp_maps, random_maps
 
 import fvproc as fv
+from fvproc import writers
 from fvproc.cli import main
+from fvproc.errors import OutputError
 from fvproc.maps import ParameterMaps
 from fvproc.quantities import RECORD
 from fvproc.volume import Grid
@@ -112,3 +115,33 @@ def test_writing_takes_no_more_memory_for_more_rows(tmp_path, writer):
     small, large = most(512), most(4096)
     plane = 4096 * 512 * 4
     assert large < small + plane / 4
+
+
+def test_files_of_one_map_each_are_called_by_their_names(tmp_path, curves_file, capsys):
+    """No file is called X.gsf, so none is told of."""
+    assert main(["run", str(curves_file), "-o", str(tmp_path / "x.gsf"), "-o", str(tmp_path / "x.h5")]) == 0
+    told = capsys.readouterr().out
+    assert f"-> {tmp_path / 'x_*.gsf'}\n" in told and f"-> {tmp_path / 'x.h5'}\n" in told
+    assert main(["export", str(tmp_path / "x.h5"), str(tmp_path / "y.gsf")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'y_*.gsf'}\n"
+    assert len(list(tmp_path.glob("y_*.gsf"))) == len(list(tmp_path.glob("x_*.gsf"))) > 20
+
+
+def test_an_error_of_files_of_one_map_each_names_a_file(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match=r"y_\*\.gsf: .*is a file"):
+        writers.check_writable(tmp_path / "file" / "y.gsf")
+
+    def full(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OutputError, match=r"y_[a-z_]+\.gsf: cannot be written: No space"):
+        fv.save(ramp_maps(2, 3), tmp_path / "y.gsf")
+
+
+def test_what_a_killed_run_left_of_files_of_one_map_each_is_swept(tmp_path):
+    left = tmp_path / ".x_modulus.0123abcd.tmp.gsf"
+    left.write_text("")
+    writers.sweep(tmp_path / "x.gsf")
+    assert not left.exists()

@@ -141,6 +141,7 @@ def save(
     targets = _targets(path, kind)
     if not overwrite:
         _refuse_existing(targets)
+    writing = shown(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if kind.write is not None:
@@ -152,14 +153,14 @@ def save(
 
             parts = gsf.parts(path)
             targets = tuple(target for target, band in parts.items() if band in bands_of(maps))
-            for target in targets:
-                with replacing(target) as temporary:
-                    gsf.write(maps, temporary, parts[target])
-            for target in parts:  # a map of the run before would pass for one of this
-                if target not in targets:
-                    target.unlink(missing_ok=True)
+            for writing in targets:
+                with replacing(writing) as temporary:
+                    gsf.write(maps, temporary, parts[writing])
+            for writing in parts:  # a map of the run before would pass for one of this
+                if writing not in targets:
+                    writing.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise OutputError(f"{writing}: cannot be written: {error.strerror or error}") from error
     return targets
 
 
@@ -214,13 +215,23 @@ def check_writable(path: str | PathLike[str], overwrite: bool = True) -> None:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
-        raise OutputError(f"{path}: {folder} is a file, not a folder; choose another output")
+        raise OutputError(f"{shown(path)}: {folder} is a file, not a folder; choose another output")
     probe = folder / f".fvproc-{secrets.token_hex(8)}.tmp"
     try:
         probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
-        raise OutputError(f"{path}: {folder} cannot be written: {error.strerror or error}") from None
+        raise OutputError(
+            f"{shown(path)}: {folder} cannot be written: {error.strerror or error}; choose another folder, or ask for"
+            " the right to write there"
+        ) from None
+
+
+def shown(path: str | PathLike[str]) -> Path:
+    """Return how to call an output before people: by its name, or ``X_*.gsf`` where each map is a file of its own."""
+    path = Path(path)
+    kind = SUFFIXES.get(suffix_of(path))
+    return path.with_name(f"{path.stem}_*{path.suffix}") if kind is not None and kind.per_map else path
 
 
 def suffix_of(path: str | PathLike[str]) -> str:
@@ -253,11 +264,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def sweep(path: str | PathLike[str]) -> None:
     """Remove the unfinished files of a run that was killed while it wrote `path`; for when no other writes it."""
-    target = Path(os.path.realpath(path))
-    pattern = f".{glob.escape(target.stem)}.{'[0-9a-f]' * 8}.tmp{glob.escape(target.suffix)}"
-    for left in target.parent.glob(pattern):
-        with suppress(OSError):
-            left.unlink()
+    for name in _targets(Path(path), _format(Path(path))):
+        target = Path(os.path.realpath(name))
+        pattern = f".{glob.escape(target.stem)}.{'[0-9a-f]' * 8}.tmp{glob.escape(target.suffix)}"
+        for left in target.parent.glob(pattern):
+            with suppress(OSError):
+                left.unlink()
 
 
 def _to_disk(path: Path) -> None:

@@ -19,7 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     {"errors", "processors", "quantities", "storage"},
     {"streams"},
-    {"events", "region_options"},
+    {"events", "region_options", "calibration"},
     {"volume"},
     {"physics"},
     {"models", "recipe_settings"},

@@ -61,7 +61,7 @@ def test_a_good_recipe_misses_nothing_and_a_biased_one_does(plain):
     (good,) = benchmark.evaluate([path])
     assert good.misses == () and good.valued == 400
     assert good.scatter < 1.1 * good.bound < 0.2
-    (qnm,) = benchmark.evaluate([path], {"fit": {"method": "qnm"}})
+    (qnm,) = benchmark.evaluate([plain["75-GPa"]], {"fit": {"method": "qnm"}})
     assert "error" in qnm.misses and abs(qnm.error) > 0.03
     (wrong,) = benchmark.evaluate([path], {"tip": {"radius": 15e-9}})
     assert wrong.error == pytest.approx(np.sqrt(2) - 1, rel=0.1)

@@ -100,6 +100,19 @@ def simulate_force(z, measured, i, retract):
 
 
 @twins
+@pytest.mark.parametrize("samples", [256, 1024, 4096])
+@pytest.mark.parametrize("drive", ["sine", "linear"])
+def test_deformation_and_height_rest_on_no_single_sample(fit, curves, drive, samples):
+    """The largest of noisy samples and the first below a level: deformation was up to 36 % too small."""
+    options = {"curves": max(curves // 4, 60), "drive": drive, "samples": samples, "tilt": 0.0, "dtype": "float32"}
+    quiet, noisy = (measure(CASES["1.5 GPa"], sigma=sigma, **options) for sigma in (1e-14, 1e-10))
+    true, found = (fit(measured.raw, measured.settings) for measured in (quiet, noisy))
+    for name, allowed in (("deformation", 0.03 * np.median(true["deformation"])), ("height", 6e-11)):
+        error = found[name].astype(float) - true[name]
+        assert abs(np.median(error)) < allowed + 3 * np.std(error) / np.sqrt(len(error)), name
+
+
+@twins
 def test_cone(fit, curves):
     case = Case(30e6, 0.5, 0.0, 8e-9, 1e-9, 600e-9)
     measured = measure(case, curves=30, half_angle=0.3, fit={"model": "sneddon_cone"})

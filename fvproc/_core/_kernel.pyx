@@ -143,6 +143,7 @@ cdef Settings _settings(object s):
     c.wants_contact = s.wants_contact
     c.wants_areas = s.wants_areas
     c.wants_deformation = s.wants_deformation
+    c.wants_height = s.wants_height
     c.noise_known = s.noise is not None
     for i in range(8):
         c.noise_shape[0][i] = s.noise[0][i] if c.noise_known else 0.0

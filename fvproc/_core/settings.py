@@ -109,6 +109,11 @@ class KernelSettings:
         """Whether the deformation is asked for."""
         return "deformation" in self.quantities
 
+    @property
+    def wants_height(self) -> bool:
+        """Whether a height of the surface is asked for."""
+        return "height" in self.quantities or "contact_height" in self.quantities
+
 
 def _conversion(channel: Channel, scale: tuple[float, float]) -> Conversion:
     return Conversion(scale[0] / _NANOMETRE, scale[1] / _NANOMETRE, channel.invalid)

@@ -7,8 +7,9 @@ from fvproc._core.baseline cimport first_quiet_block, line_of_blocks, measure_no
 from fvproc._core.covariance cimport variance_of_mean
 from fvproc._core.edges cimport SIGNIFICANT, faint_width, find_edges, find_faint_jump, find_steps, smoothed_minimum
 from fvproc._core.energy cimport adhesion_work, lost_work
+from fvproc._core.heights cimport deformation, turning_point
 from fvproc._core.points cimport samples_of_fit
-from fvproc._core.sums cimport WIDEST_BLOCK, block_means, block_means_of_shorts, first_at_most, subtract_line
+from fvproc._core.sums cimport WIDEST_BLOCK, block_means, block_means_of_shorts, subtract_line
 from fvproc._core.types cimport (
     BASELINE_TILTED, BASELINE_TOO_SHORT, BLUNT_PULL_OFF, BRANCHES_DISAGREE, CONTACT_NOT_LEFT, INVALID_CURVE,
     MULTIPLE_PULL_OFFS, NM, NO_ADHESION, NO_CONTACT, NO_THICKNESS, NOISE_CORRELATED, SATURATED, SNAP_IN,
@@ -136,21 +137,6 @@ cdef inline unsigned int judge_contact(const Branch* branch) noexcept nogil:
     return 0
 
 
-cdef inline double deformation(const Branch* branch, double region) noexcept nogil:
-    """Separation at (1 − region) of the peak force minus separation at the peak, nm.
-
-    Reached on every branch that passes judge_contact: its force falls to zero. Noise may make it negative.
-    """
-    cdef double level = (1.0 - region) * branch.peak, at
-    cdef const double* z = branch.axis.z
-    cdef const float* d = branch.d
-    cdef Py_ssize_t i = first_at_most(d, <float>level, branch.peak_at + 1, branch.axis.n)
-    if i >= branch.axis.n:
-        return 0.0
-    at = z[i] + (level - d[i]) * (z[i - 1] - z[i]) / (d[i - 1] - d[i])
-    return (level - at) - (branch.peak - z[branch.peak_at])
-
-
 cdef inline void survey_curve(
     Curve* curve, const Settings* settings, const Samples* approach_samples, const Samples* retract_samples,
     float* work, double* means, Record* record
@@ -159,7 +145,7 @@ cdef inline void survey_curve(
     cdef Branch* approach = &curve.approach
     cdef Branch* retract = &curve.retract
     cdef const Branch* other = approach if settings.baseline_of_approach else NULL
-    cdef double k = settings.spring_constant, noise, top
+    cdef double k = settings.spring_constant, noise, top, at = 0.0
     curve.fit_count = 0
     curve.contact_count = 0
     if approach.axis.n < FEWEST_VALID or retract.axis.n < FEWEST_VALID:
@@ -207,10 +193,11 @@ cdef inline void survey_curve(
     if settings.wants_areas:
         record.dissipation = <float>(k * lost_work(approach, retract) * NM * NM)
         record.adhesion_energy = <float>(k * adhesion_work(retract) * NM * NM)
+    if settings.wants_deformation or (settings.wants_height and curve.height != curve.height):
+        turning_point(approach, &top, &at)
+        if curve.height != curve.height:
+            curve.height = (top - at) * NM
     record.height = <float>(curve.height)
-    if curve.height != curve.height:
-        curve.height = (approach.peak - approach.axis.z[approach.peak_at]) * NM
-        record.height = <float>(curve.height)
     if curve.flags & (SATURATED | NO_THICKNESS):
         return
     curve.fit_count = 1
@@ -218,6 +205,6 @@ cdef inline void survey_curve(
     if approach.pulled:
         curve.flags |= SNAP_IN
     if settings.wants_deformation:
-        record.deformation = <float>(deformation(approach, settings.deformation_region) * NM)
+        record.deformation = <float>(deformation(approach, settings.deformation_region, top, at) * NM)
     if settings.wants_contact:
         curve.snap_in = -smoothed_minimum(approach)

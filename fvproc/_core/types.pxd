@@ -133,6 +133,7 @@ cdef struct Settings:
     bint wants_contact          # ... the contact on approach
     bint wants_areas
     bint wants_deformation
+    bint wants_height
     bint noise_known            # the noise's components are those of the map, at each curve's own level
     double[2][8] noise_shape    # of approach, retract: their variances per Allan variance of neighbours (noise.pxd)
 

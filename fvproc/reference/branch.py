@@ -377,14 +377,47 @@ def adhesion_work(branch: Branch) -> float:
     return float(-np.sum(0.5 * (z[:-1] - z[1:]) * (d[:-1] + d[1:])))
 
 
+def _line_through(branch: Branch, first: int, last: int) -> tuple[float, float, float] | None:
+    """Mean z, mean d and slope of at least four samples [first, last)."""
+    if last - first < 4:
+        return None
+    z, d = branch.z[first:last], branch.d[first:last]
+    spread, rise = np.sum((z - z.mean()) ** 2), np.sum((z - z.mean()) * (d - d.mean()))
+    return (float(z.mean()), float(d.mean()), float(rise / spread)) if spread > 0 else None
+
+
+def _first_at_most(branch: Branch, level: float, start: int) -> int:
+    below = np.flatnonzero(branch.d[start:] <= np.float32(level))
+    return start + int(below[0]) if below.size else branch.n
+
+
+def turning_point(branch: Branch) -> tuple[float, float]:
+    """Return (d, z) at the turning point, by a line through samples of the upper tenth of the force."""
+    top, at = branch.peak, float(branch.z[branch.peak_at])
+    first = int(np.flatnonzero(branch.d >= np.float32(0.9 * branch.peak))[0])
+    last = min(_first_at_most(branch, 0.9 * branch.peak, branch.peak_at), first + 32)
+    if line := _line_through(branch, first, last):
+        at = max(at, float(branch.z[first]))
+        value = line[1] + min(max(line[2], 0.0), 2.0) * (at - line[0])
+        top = value if abs(value - branch.peak) <= 0.1 * branch.peak else top
+    return top, at
+
+
 def deformation(branch: Branch, region: float) -> float:
-    """Separation at (1 − region) of the peak minus separation at the peak; noise may make it negative."""
-    level = (1.0 - region) * branch.peak
-    below = np.flatnonzero(branch.d[branch.peak_at + 1 :] < level)
-    i = branch.peak_at + 1 + int(below[0])
-    part = (level - branch.d[i]) / (branch.d[i - 1] - branch.d[i])
-    z = branch.z[i] + part * (branch.z[i - 1] - branch.z[i])
-    return float((level - z) - (branch.peak - branch.z[branch.peak_at]))
+    """Separation at (1 − region) of the force at the turning point minus that there; noise may make it negative."""
+    top, at = turning_point(branch)
+    level = (1.0 - region) * top
+    i = _first_at_most(branch, level, branch.peak_at + 1)
+    z = branch.z[i] + (level - branch.d[i]) / (branch.d[i - 1] - branch.d[i]) * (branch.z[i - 1] - branch.z[i])
+    if branch.d[i - 1] - branch.d[i] < 6.0 * branch.noise:
+        about = max(min(0.05 * top, 0.5 * level), min(3.0 * branch.noise, 0.8 * level))
+        first = min(_first_at_most(branch, level + about, max(i - 16, branch.peak_at + 1)), i)
+        last = min(_first_at_most(branch, level - about, i), i + 16)
+        if (line := _line_through(branch, first, last)) and line[2] > 0:
+            on_line = line[0] + (level - line[1]) / line[2]
+            if branch.z[last - 1] <= on_line <= branch.z[first]:
+                z = on_line
+    return float((level - z) - (top - at))
 
 
 def judge_contact(branch: Branch) -> Flag:

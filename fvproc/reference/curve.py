@@ -21,6 +21,7 @@ from fvproc.reference.branch import (
     saturated,
     smoothed_minimum,
     survey,
+    turning_point,
 )
 from fvproc.reference.contact import Contact
 from fvproc.reference.fit import Fit, fit_contact, fit_window
@@ -103,7 +104,8 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings, thickness: flo
     values["adhesion_energy"] = k * adhesion_work(retract) * _NM**2
     height = float(raw.height[curve]) if raw.height is not None else math.nan
     if math.isnan(height):
-        height = (approach.peak - approach.z[approach.peak_at]) * _NM
+        top, at = turning_point(approach)
+        height = (top - at) * _NM
     values["height"] = height
     reach = 0.0
     if s.law.film:

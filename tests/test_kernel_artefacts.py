@@ -211,3 +211,23 @@ def test_what_a_recipe_refuses(baseline, message):
 
 def test_a_period_with_its_unit():
     assert Recipe.from_dict({"baseline": {"interference_period": "320nm"}}).baseline.interference_period == 320e-9
+
+
+@pytest.mark.parametrize("marked", [[40], [33, 34, 90], list(range(100, 104))])
+def test_drag_knows_the_time_of_samples_that_were_left_out(fit, marked):
+    """Beside a gap the velocity was half as large again: false snap-ins, and baselines that seemed to drift."""
+    options = {"baseline": {"drag": "velocity"}, "dtype": "float32", "tilt": 0.0, "curves": 24}
+    measured = measure(replace(SOFT, adhesion=0.0), fit={"model": "hertz"}, **options)
+    whole = measure(replace(SOFT, adhesion=0.0), fit={"model": "hertz"}, **options)
+    for one in (measured, whole):
+        for branch, sign in ((one.raw.approach, 1.0), (one.raw.retract, -1.0)):
+            velocity = np.abs(np.gradient(branch.z))
+            branch.deflection += (sign * 1e-9 * velocity / velocity.max()).astype(np.float32)
+    for branch in (measured.raw.approach, measured.raw.retract):
+        branch.deflection[:, marked] = np.nan
+    records, expected = (fit(one.raw, one.settings) for one in (measured, whole))
+    assert not flagged(records, Flag.SNAP_IN | Flag.NOISE_CORRELATED).any()
+    pull = (records["approach_contact_point"] - expected["approach_contact_point"]) / records[
+        "approach_contact_point_std"
+    ]
+    assert np.all(np.abs(pull) < 1.0)

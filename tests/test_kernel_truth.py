@@ -357,3 +357,20 @@ def test_kernel_and_reference_agree(name, recipe):
         assert np.median(difference) < (2e-2 if hidden else 2e-3), quantity
         assert np.quantile(difference, 0.85) < (0.2 if hidden else 2e-2), quantity
         assert difference.max() < 0.3, quantity
+
+
+@twins
+def test_indentation_is_that_of_the_turning_point_where_the_cut_came_late(fit, curves):
+    """It was that of the first sample of a retract, the last ones of whose approach still rose."""
+    measured = measure(CASES["916 MPa"], curves=20, samples=256)
+    expected = fit(measured.raw, measured.settings)
+    whole = [np.concatenate([b.deflection for b in (measured.raw.approach, measured.raw.retract)], axis=1)]
+    z = np.concatenate([measured.raw.approach.z, measured.raw.retract.z])
+    cut = 256 - 10
+    measured.raw.approach.deflection, measured.raw.retract.deflection = np.split(
+        whole[0][:, 10 : 502 - 10], [cut - 20], 1
+    )
+    measured.raw.approach.z, measured.raw.retract.z = np.split(z[10 : 502 - 10], [cut - 20])
+    records = fit(measured.raw, measured.settings)
+    for name in ("indentation", "stiffness"):
+        np.testing.assert_allclose(records[name], expected[name], rtol=0.02)

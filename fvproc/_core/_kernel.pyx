@@ -248,12 +248,12 @@ cdef class _Prepared:
                 )
         if background and self.tile.approach_axis.z != NULL:
             make_waves(
-                &self.tile.approach_axis, self.settings.interference_period, self.settings.drag,
+                &self.tile.approach_axis, NULL, self.settings.interference_period, self.settings.drag,
                 self.scratch.shared_waves
             )
         if background and self.tile.retract_axis.z != NULL:
             make_waves(
-                &self.tile.retract_axis, self.settings.interference_period, self.settings.drag,
+                &self.tile.retract_axis, NULL, self.settings.interference_period, self.settings.drag,
                 self.scratch.shared_waves + 3 * longest
             )
         self.tile.approach_valid = NULL

@@ -31,11 +31,16 @@ cdef inline double sine_of_turns(double turns) noexcept nogil:
         1.0 - u / 156.0 * (1.0 - u / 210.0 * (1.0 - u / 272.0))))))))
 
 
-cdef inline void make_waves(const Axis* axis, double period, bint drag, float* waves) noexcept nogil:
-    """Fill waves[term·n + i], terms cos, sin and velocity (its largest is 1); those not asked for are zero."""
+cdef inline void make_waves(
+    const Axis* axis, const int* times, double period, bint drag, float* waves
+) noexcept nogil:
+    """Fill waves[term·n + i], terms cos, sin and velocity (its largest is 1); those not asked for are zero.
+
+    times: which sample of the branch each is, where some were left out; NULL where none was.
+    """
     cdef Py_ssize_t n = axis.n, i
     cdef const double* z = axis.z
-    cdef double turns, most = 0.0, step
+    cdef double turns, most = 0.0, step, rate
     for i in range(n):
         waves[i] = 0.0
         waves[n + i] = 0.0
@@ -48,11 +53,16 @@ cdef inline void make_waves(const Axis* axis, double period, bint drag, float* w
     if drag and n > 2:
         for i in range(1, n - 1):
             step = fabs(z[i - 1] - z[i + 1])
+            if times != NULL:
+                step *= 2.0 / (times[i + 1] - times[i - 1])
             most = step if step > most else most
         if not most > 0.0:
             return
         for i in range(1, n - 1):
-            waves[2 * n + i] = <float>((z[i - 1] - z[i + 1]) / most)
+            rate = (z[i - 1] - z[i + 1]) / most
+            if times != NULL:
+                rate *= 2.0 / (times[i + 1] - times[i - 1])
+            waves[2 * n + i] = <float>rate
         # the ends: as their neighbours' trend says
         waves[2 * n] = 2.0 * waves[2 * n + 1] - waves[2 * n + 2]
         waves[3 * n - 1] = 2.0 * waves[3 * n - 2] - waves[3 * n - 3]

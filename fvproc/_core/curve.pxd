@@ -62,6 +62,12 @@ cdef inline int own_baseline(const Settings* settings, bint approach) noexcept n
     return 0 if settings.baseline_of_approach and not approach else 1 + settings.baseline_order
 
 
+cdef inline double turning_z(const Branch* branch) noexcept nogil:
+    """z at the turning point: of the first sample, or farther where the branch was cut after the time."""
+    cdef double first = branch.axis.z[0], highest = branch.axis.z[branch.peak_at]
+    return first if first > highest else highest
+
+
 cdef inline void pose_curve(
     Curve* curve, const Settings* settings, Problem* fits, Problem* contacts, int lane, double* work
 ) noexcept nogil:
@@ -146,7 +152,7 @@ cdef inline void fill_fit(
         if curve.retract.pulled or settings.adhesion_minimum:
             record.adhesion = <float>(k * curve.pull_off * NM)
         record.adhesion_std = <float>(k * curve.retract.noise * NM)
-    depth = branch.axis.z[0] - fit.z0 - d
+    depth = turning_z(branch) - fit.z0 - d
     record.contact_point = <float>(fit.z0 * NM)
     record.contact_point_std = <float>(fit.z0_std * NM)
     record.indentation = <float>(depth * NM)
@@ -217,7 +223,7 @@ cdef inline void conclude_curve(
         peaks.compliance[lane] = curve.fit.compliance
         peaks.adhesion[lane] = curve.fit.adhesion
         peaks.film_reach[lane] = curve.film_reach
-        peaks.travel[lane] = branch.axis.z[0] - curve.fit.z0
+        peaks.travel[lane] = turning_z(branch) - curve.fit.z0
     branch = &curve.approach
     if settings.wants_contact and curve.contact_count > 0 and curve.contact.status == 0:
         conclude(

@@ -229,11 +229,12 @@ cdef inline bint z_may_hold_marks(const Raw* raw, Py_ssize_t n, const double* z)
 
 cdef inline Py_ssize_t load_branch(
     const Raw* deflection, const Raw* z, const double* shared_z, Py_ssize_t curve, Py_ssize_t samples,
-    Py_ssize_t valid, bint reverse, short* own, Samples* samples_out, double* z_out, bint* own_z
+    Py_ssize_t valid, bint reverse, short* own, Samples* samples_out, double* z_out, int* times, bint* own_z
 ) noexcept nogil:
     """Load samples in surface order, and z_out unless the shared z serves as it is; return the number of valid samples.
 
     The first `valid` samples in time count. reverse: the branch ends at the surface (approach); its int16 stand in `own`.
+    times: if it is not NULL and samples are left out, which one each of the others is.
     """
     cdef Py_ssize_t i, j, kept = 0
     cdef float* f = samples_out.f
@@ -262,6 +263,8 @@ cdef inline Py_ssize_t load_branch(
         if own_z[0] and kept != i:
             z_out[kept] = z_out[i]
         f[kept] = f[i]
+        if times != NULL:
+            times[kept] = <int>i
         kept += 1
     return kept
 

@@ -44,6 +44,7 @@ cdef struct Scratch:
     double* axes                    # [curve][branch], their storage
     float* waves                    # of a branch's background; NULL where the recipe has none
     float* shared_waves             # of the branches' shared z: approach, retract
+    int* times                      # of a branch's samples, where some are left out; NULL without background
     double* shared                  # the branches' shared z and its axis: approach, retract
     Neighbours* neighbours          # table of groups of 0 to MOST_NEIGHBOURS samples
     double[8] rho
@@ -74,9 +75,11 @@ cdef inline Py_ssize_t lay_out(Py_ssize_t longest, bint background, char* base, 
     scratch.shared = <double*>taken(base, &used, 2 * shared_size(room) * sizeof(double))
     scratch.waves = NULL
     scratch.shared_waves = NULL
+    scratch.times = NULL
     if background:
         scratch.waves = <float*>taken(base, &used, 3 * room * sizeof(float))
         scratch.shared_waves = <float*>taken(base, &used, 6 * room * sizeof(float))
+        scratch.times = <int*>taken(base, &used, room * sizeof(int))
     scratch.z = <double*>taken(base, &used, slots * room * sizeof(double))
     scratch.axes = <double*>taken(base, &used, slots * shared_size(room) * sizeof(double))
     scratch.neighbours = <Neighbours*>taken(base, &used, (MOST_NEIGHBOURS + 1) * sizeof(Neighbours))
@@ -104,7 +107,7 @@ cdef inline void load(
     samples_out.f = scratch.f + which * scratch.longest
     n = load_branch(
         deflection, z, shared.z, i, samples, valid, is_approach, scratch.own + which * scratch.longest, samples_out,
-        own, &own_z
+        own, scratch.times, &own_z
     )
     if n < samples:
         flags[0] |= INVALID_SAMPLES
@@ -128,7 +131,9 @@ cdef inline void load(
     if scratch.waves != NULL:
         waves = scratch.waves
         if own_z:
-            make_waves(&branch.axis, settings.interference_period, settings.drag, waves)
+            make_waves(
+                &branch.axis, scratch.times if n < valid else NULL, settings.interference_period, settings.drag, waves
+            )
         else:
             waves = scratch.shared_waves + which * 3 * scratch.longest
         as_floats(samples_out, n)

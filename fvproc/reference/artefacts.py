@@ -91,7 +91,9 @@ def without_background(branch: Branch, fraction: float, period: float, drag: boo
         columns += [np.cos(2.0 * np.pi * zeta / period), np.sin(2.0 * np.pi * zeta / period)]
     if drag:
         velocity = np.zeros(n)
-        velocity[1:-1] = z[:-2] - z[2:]
+        # samples that were left out took their time
+        times = np.arange(n) if branch.times is None else branch.times
+        velocity[1:-1] = (z[:-2] - z[2:]) / (times[2:] - times[:-2])
         velocity /= np.abs(velocity).max()
         velocity[0], velocity[-1] = 2 * velocity[1] - velocity[2], 2 * velocity[-2] - velocity[-3]
         # with a constant velocity the offset says it all

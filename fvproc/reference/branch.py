@@ -26,6 +26,7 @@ class Branch:
 
     z: np.ndarray
     d: np.ndarray
+    times: np.ndarray | None = None
     offset: float = 0.0
     tilt: float = 0.0
     centre: float = 0.0
@@ -83,7 +84,8 @@ def load_branch(raw: RawBranch, curve: int, d_of: Conversion, z_of: Conversion, 
         keep &= z_row != z_of.invalid
     d = row[keep].astype(float) * d_of.scale + d_of.offset
     z = z_row[keep].astype(float) * z_of.scale + z_of.offset
-    return Branch(z[::-1], d[::-1]) if reverse else Branch(z, d)
+    times = np.flatnonzero(keep)
+    return Branch(z[::-1], d[::-1], -times[::-1]) if reverse else Branch(z, d, times)
 
 
 def saturated(row: np.ndarray, invalid: int | None) -> bool:

@@ -230,7 +230,9 @@ def _fill_fit(values: dict[str, float], flags: Flag, s: KernelSettings, fit: Fit
     """Put in what follows from the fit of the contact model; return the flags."""
     k, m = s.spring_constant, _exponent(s)
     contact = Contact(s.law, fit.compliance, fit.adhesion, reach)
-    root = contact.roots(branch.z[0] - fit.z0)
+    # of the first sample, or farther where the branch was cut after the time
+    turning = max(float(branch.z[0]), float(branch.z[branch.peak_at]))
+    root = contact.roots(turning - fit.z0)
     depth, rate = fit.compliance * float(contact.shape(root)), float(contact.slope(root))
     values["contact_point"], values["contact_point_std"] = fit.z0 * _NM, fit.z0_std * _NM
     values["adhesion"], values["adhesion_std"] = k * fit.adhesion * _NM, k * fit.adhesion_std * _NM

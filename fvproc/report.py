@@ -65,16 +65,19 @@ def summary(
 
 
 def _hints(maps: ParameterMaps, flags: Mapping[str, int]) -> list[str]:
-    """Return what the user may want to change, where the flags suggest it."""
+    """Return what the user may want to change, where the flags suggest it, or ought to know."""
+    hints = []
+    if failed := maps.provenance.get("systematic", {}).get("failed"):
+        hints.append(_no_systematic(failed))
     fit = maps.provenance.get("recipe", {}).get("fit", {})
     asked = "modulus" in maps and [fit.get(name) for name in ("model", "method", "adhesion")] == ["dmt", "ml", "free"]
     unseen = flags.get(_name(Flag.NO_ADHESION), 0) / maps.grid.curves
     if asked and unseen > _FEW_PULL_OFFS:
-        return [
+        hints.append(
             f"{unseen:.0%} of the curves show no pull-off: where there is no adhesion, as often in a liquid,"
             " --fit-model hertz has smaller errors (docs/uncertainty.md)"
-        ]
-    return []
+        )
+    return hints
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
@@ -122,6 +125,10 @@ def systematic_text(quantities: Mapping[str, Mapping[str, Any]]) -> list[str]:
         names = ", ".join(source.replace("_", " ") for source in unknown)
         lines.append(f"  systematic uncertainty unknown: {names} (--rel-std NAME=X tells it)")
     return lines
+
+
+def _no_systematic(why: str) -> str:
+    return f"systematic uncertainty unknown, the maps are whole: {why}"
 
 
 def _percent(parts: Mapping[str, float]) -> list[tuple[str, float]]:
@@ -212,8 +219,11 @@ def maps_text(described: dict[str, Any]) -> str:
     for name, entry in described["medians"].items():
         factor, unit = readable(entry["unit"], np.array([entry["median"]]))
         lines.append(f"  {QUANTITIES[name].label:<18} {entry['median'] * factor:.4g} {unit}, the median")
-    errors = (described["systematic"] or {}).get("quantities", {})
+    systematic = described["systematic"] or {}
+    errors = systematic.get("quantities", {})
     lines += systematic_text({name: errors[name] for name in _SUMMARISED if name in errors})
+    if "failed" in systematic:
+        lines.append(f"  {_no_systematic(systematic['failed'])}")
     for name, count in described["flags"].items():
         lines.append(f"  {count:>9,} curves: {FLAG_MEANINGS[Flag[name.upper()]]} ({name})")
     return "\n".join(lines)

@@ -7,6 +7,7 @@ with a calibration that is one per cent off. docs/uncertainty.md says what comes
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from fvproc import _core, engine, sampling
-from fvproc.errors import FileFormatError
+from fvproc.errors import RecipeError
+from fvproc.events import event
 from fvproc.maps import ParameterMaps
 from fvproc.quantities import FATAL_BITS, QUANTITIES, ordinary
 from fvproc.recipe import Recipe
@@ -26,6 +28,7 @@ CURVES = 24
 PLACES = 6
 WINDOW = 1 << 16  # curves of a large map that are considered at each place
 STEP = 1.01
+_LARGEST_POWER = 500.0  # of e, which a number holds
 # those that are ratios by nature; a contact point's zero is the scanner's own affair
 ACTED_ON = (
     "modulus",
@@ -51,7 +54,7 @@ class Systematic:
     parts : mapping of str to float
         Of each source whose own uncertainty is known: |∂ln quantity/∂ln source| times that, the map's median.
     unknown : tuple of str
-        Sources that act on the quantity and of which no uncertainty is known.
+        Sources that act on the quantity and of which no uncertainty is known, or not how much they act.
     """
 
     parts: Mapping[str, float]
@@ -93,14 +96,20 @@ def off(volume: ForceVolume, recipe: Recipe, source: str, factor: float) -> _cor
     """Return settings of the kernel with one source off by a factor; as they are where the recipe has no such thing.
 
     The length of a tip that was calibrated with the volume's own spring constant and sensitivity is off with them.
+
+    Raises
+    ------
+    RecipeError
+        If there is no such tip, or no such Poisson's ratio.
     """
     ratio = recipe.poisson_ratio
     if source in ("tip_radius", "tip_half_angle"):
         recipe = _tip_off(recipe, source, factor)
     elif source == "poisson_ratio" and ratio is not None:
-        # a step beyond 0.5 is taken back on both sides, so that the ratio of the two stays that of the steps
-        ratio = min(ratio, 0.5 / STEP)
-        recipe = replace(recipe, poisson_ratio=factor * ratio)
+        film = recipe.film
+        if recipe.tip.shape == "cone":  # its published series is known for one ratio only: what another does, for all
+            film = replace(film, series="solved")
+        recipe = replace(recipe, poisson_ratio=factor * ratio, film=film)
     elif source in volume.tip_depends:
         for length in ("tip_radius", "tip_half_angle"):
             # not that of another tip, which the recipe brought
@@ -119,9 +128,37 @@ def off(volume: ForceVolume, recipe: Recipe, source: str, factor: float) -> _cor
 
 
 def _tip_off(recipe: Recipe, source: str, factor: float) -> Recipe:
-    length = source.removeprefix("tip_")
-    value = getattr(recipe.tip, length)
-    return recipe if value is None else replace(recipe, tip=replace(recipe.tip, **{length: factor * value}))
+    tip = recipe.tip
+    if source == "tip_radius" and tip.radius is not None:
+        return replace(recipe, tip=replace(tip, radius=factor * tip.radius))
+    if source == "tip_half_angle" and tip.half_angle is not None:
+        # only tan α acts; along ∂ln tan α/∂ln α it goes as far as to first order, and stays below 90°
+        power = min(math.log(factor) / _of_angle(tip.half_angle), _LARGEST_POWER)
+        return replace(recipe, tip=replace(tip, half_angle=math.atan(math.exp(power) * math.tan(tip.half_angle))))
+    return recipe
+
+
+def _of_angle(half_angle: float) -> float:
+    """Return ∂ln α/∂ln tan α."""
+    return math.sin(2.0 * half_angle) / (2.0 * half_angle)
+
+
+def _beside(
+    volume: ForceVolume, recipe: Recipe, source: str
+) -> tuple[_core.KernelSettings, _core.KernelSettings, float] | None:
+    """Return the settings on both sides of a source, and ln of the ratio of its values there.
+
+    On one side and as it is where the other is outside what there can be; None where both are.
+    """
+    step = math.log(STEP)
+    if source == "tip_half_angle" and recipe.tip.half_angle is not None:
+        step *= _of_angle(recipe.tip.half_angle)  # one per cent of tan α: of α near 90° it would be far too much
+    sides = []
+    for steps in (1, 0, -1):
+        with suppress(RecipeError):
+            sides.append((off(volume, recipe, source, math.exp(steps * step)), steps * step))
+    (high, above), (low, below) = sides[0], sides[-1]
+    return None if above == below else (high, low, above - below)
 
 
 def factors(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> dict[str, dict[str, float]]:
@@ -139,7 +176,8 @@ def factors(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> dict[st
     Returns
     -------
     dict of str to dict of str to float
-        [quantity][source]; sources that do not act are left out, and all is where no curve has a modulus.
+        [quantity][source]; sources that do not act are left out, and all is where no curve has a modulus. NaN where one
+        acts, but its factor cannot be had.
 
     Raises
     ------
@@ -154,19 +192,27 @@ def factors(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> dict[st
     film = engine.film_thickness(volume, recipe, Tile(0, volume.grid.curves))
     film = None if film is None else film[numbers]
     for source in UNCERTAIN:
-        high, low = (
-            _core.fit_tile(raw, off(volume, recipe, source, step), thickness=film) for step in (STEP, 1.0 / STEP)
-        )
+        sides = _beside(volume, recipe, source)
+        if sides is None:
+            for name in found:
+                found[name][source] = math.nan
+            continue
+        high, low = (_core.fit_tile(raw, settings, thickness=film) for settings in sides[:2])
         for name in found:
-            with np.errstate(all="ignore"):
-                ratio = high[name].astype(float) / low[name].astype(float)
-            ratio = ratio[np.isfinite(ratio) & (ratio > 0.0)]
-            if not ratio.size:
-                continue
-            factor = float(np.median(np.log(ratio))) / (2.0 * math.log(STEP))
-            if abs(factor) > 1e-4:  # single precision of a record, over the step
+            factor = _factor(high[name].astype(float), low[name].astype(float), sides[2])
+            if not abs(factor) <= 1e-4:  # single precision of a record, over the step
                 found[name][source] = factor
     return found
+
+
+def _factor(high: np.ndarray, low: np.ndarray, distance: float) -> float:
+    """Return the median over the curves of ∂ln quantity/∂ln source; NaN if there is a change that has no logarithm."""
+    with np.errstate(all="ignore"):
+        ratio = high / low
+    ratio = ratio[np.isfinite(ratio) & (ratio > 0.0)]
+    if ratio.size:
+        return float(np.median(np.log(ratio))) / distance
+    return 0.0 if np.array_equal(high, low, equal_nan=True) else math.nan
 
 
 def systematic_errors(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> dict[str, Systematic]:
@@ -180,25 +226,41 @@ def systematic_errors(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) 
     Returns
     -------
     dict of str to Systematic
-        By quantity; a source of unknown uncertainty is named rather than taken as 0. Empty where the curves have gone.
+        By quantity; a source of unknown uncertainty is named rather than taken as 0.
+
+    Raises
+    ------
+    FileFormatError, OSError
+        If the curves cannot be read.
     """
     result: dict[str, Systematic] = {}
-    # the maps are done: a file that has gone since must cost no more than this
-    with suppress(OSError, FileFormatError):
-        for name, found in factors(volume, recipe, maps).items():
-            known = {source: volume.relative_std(source) for source in found}
-            parts = {source: abs(found[source]) * value for source, value in known.items() if value is not None}
-            result[name] = Systematic(parts, tuple(source for source, value in known.items() if value is None))
+    for name, found in factors(volume, recipe, maps).items():
+        shares = {source: abs(factor) * _known(volume, source) for source, factor in found.items()}
+        parts = {source: share for source, share in shares.items() if math.isfinite(share)}
+        result[name] = Systematic(parts, tuple(source for source in found if source not in parts))
     return result
 
 
+def _known(volume: ForceVolume, source: str) -> float:
+    value = volume.relative_std(source)
+    return math.nan if value is None else value
+
+
 def described(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps) -> dict[str, Any]:
-    """Return the sources' own uncertainties and what they come to, as every output carries them."""
-    errors = systematic_errors(volume, recipe, maps)
-    return {
-        "sources": {source: volume.relative_std(source) for source in UNCERTAIN},
-        "quantities": {name: error.to_dict() for name, error in errors.items()},
-    }
+    """Return the sources' own uncertainties and what they come to, as every output carries them.
+
+    Where that could not be found, no quantity, and why under ``"failed"``: the maps are done, and nothing that goes
+    wrong here, such as a file that has gone since, may cost more than this.
+    """
+    told: dict[str, Any] = {"sources": {source: volume.relative_std(source) for source in UNCERTAIN}, "quantities": {}}
+    try:
+        errors = systematic_errors(volume, recipe, maps)
+    except Exception as error:
+        told["failed"] = f"{type(error).__name__}: {error}"
+        event("systematic_failed", level=logging.WARNING, file=volume.path, error=told["failed"])
+    else:
+        told["quantities"] = {name: error.to_dict() for name, error in errors.items()}
+    return told
 
 
 def total_std(maps: ParameterMaps, name: str) -> np.ndarray:

@@ -13,6 +13,7 @@ from fvproc import simulate, systematic
 from fvproc.cli import main
 from fvproc.errors import CalibrationError, FvprocError
 from fvproc.recipe import Recipe
+from fvproc.volume import Setting
 
 NAMES = ("modulus", "reduced_modulus", "adhesion", "peak_force", "stiffness", "indentation", "deformation")
 MATERIALS = {
@@ -149,6 +150,85 @@ def test_it_is_told_in_every_place(measured, tmp_path, capsys):
 def test_nothing_known_is_said_and_not_taken_as_zero(measured, tmp_path, capsys):
     assert main(["run", measured.path, "-o", str(tmp_path / "out.h5")]) == 0
     assert "systematic uncertainty unknown: spring constant" in capsys.readouterr().out
+
+
+CONE = simulate.Probe(0.4, half_angle=0.35, poisson_ratio=0.5)
+
+
+@pytest.fixture(scope="module")
+def cone(tmp_path_factory):
+    path = tmp_path_factory.mktemp("systematic") / "cone.h5"
+    settings = dict(zip(("modulus", "adhesion", "peak_force", "travel"), MATERIALS["soft"], strict=False))
+    simulate.write_map(path, ny=3, nx=5, samples=256, sigma=2e-12, seed=2, probe=CONE, **settings)
+    return fv.open(path, rel_std={"poisson_ratio": 0.1})
+
+
+def test_a_source_at_the_end_of_what_it_can_be_is_stepped_to_the_side_that_is(cone, measured):
+    """The published series of the cone is for 0.5 alone; a ratio, an angle and a radius have an end."""
+    film = {"thickness": 200e-9}
+    given = {"fit": {"model": "sneddon_cone"}, "sample": {"poisson_ratio": 0.5}, "tip": {"half_angle": 0.35}}
+    solved, published = (
+        fv.process(cone, Recipe.from_dict(given | {"film": film | {"series": series}})).provenance["systematic"]
+        for series in ("solved", "published")
+    )
+    parts = [told["quantities"]["modulus"]["parts"]["poisson_ratio"] for told in (solved, published)]
+    assert parts[0] == pytest.approx(parts[1], rel=0.1)
+    assert "poisson_ratio" in solved["quantities"]["modulus"]["parts"] and "failed" not in published
+    alone = fv.process(cone, Recipe.from_dict(given)).provenance["systematic"]["quantities"]["modulus"]
+    assert alone["parts"]["poisson_ratio"] == pytest.approx(0.1 * 2 / 3, rel=0.02)  # 2ν²/(1 − ν²)
+    recipe = Recipe(tip=fv.Tip.sphere(radius=0.9999e-3), poisson_ratio=0.5).completed(measured)
+    found = systematic.factors(measured, recipe, fv.process(measured, recipe))
+    assert found["modulus"]["tip_radius"] == pytest.approx(-0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize("degrees", [20.0, 89.0, 89.99, 89.9999999])
+def test_the_factor_of_a_blunt_cone_is_that_of_the_tangent(cone, degrees):
+    """−2α/sin 2α, beyond any bound near 90°: one per cent of α would be no small step there."""
+    angle = np.radians(degrees)
+    recipe = Recipe.from_dict({"fit": {"model": "sneddon_cone"}, "tip": {"half_angle": angle}}).completed(cone)
+    found = systematic.factors(cone, recipe, fv.process(cone, recipe))
+    assert found["modulus"]["tip_half_angle"] == pytest.approx(-2 * angle / np.sin(2 * angle), rel=1e-3)
+    assert "tip_half_angle" not in found["adhesion"]
+
+
+def test_a_half_angle_that_was_calibrated_goes_with_the_spring_constant_however_blunt(cone):
+    angle = np.radians(89.9)
+    volume = replace(
+        cone, tip_half_angle=Setting(angle, "user"), tip_depends={"spring_constant": np.sin(2 * angle) / (2 * angle)}
+    )
+    recipe = Recipe.from_dict({"fit": {"model": "sneddon_cone", "method": "qnm"}}).completed(volume)
+    found = systematic.factors(volume, recipe, fv.process(volume, recipe))
+    assert "spring_constant" not in found["modulus"] and found["adhesion"]["spring_constant"] == pytest.approx(
+        1, abs=1e-3
+    )
+    volume = replace(volume, tip_depends={"spring_constant": 2.0})
+    found = systematic.factors(volume, recipe, fv.process(volume, recipe))
+    assert found["modulus"]["spring_constant"] == pytest.approx(1 - 4 * angle / np.sin(2 * angle), rel=1e-3)
+
+
+def test_a_factor_that_there_is_not_is_named_unknown(cone):
+    """At ν = −1 there is no modulus, and no logarithm of it."""
+    recipe = Recipe.from_dict({"tip": {"radius": 30e-9}, "sample": {"poisson_ratio": -1.0}})
+    errors = fv.process(cone, recipe).provenance["systematic"]["quantities"]
+    assert "poisson_ratio" in errors["modulus"]["unknown"] and "poisson_ratio" not in errors["modulus"]["parts"]
+    assert "poisson_ratio" not in errors["adhesion"]["unknown"] and np.isfinite(errors["modulus"]["rel_std"])
+
+
+@pytest.mark.parametrize("error", [OSError("the share is gone"), ZeroDivisionError("a bug")])
+def test_whatever_goes_wrong_costs_nothing_that_is_done_and_is_said(measured, tmp_path, capsys, monkeypatch, error):
+    def wrong(*_):
+        raise error
+
+    monkeypatch.setattr(systematic.sampling, "read", wrong)
+    monkeypatch.setattr("fvproc.noise.measured", lambda volume, recipe: recipe.noise)
+    out = tmp_path / "out.h5"
+    assert main(["run", measured.path, "-o", str(out)]) == 0
+    assert str(error) in capsys.readouterr().out
+    maps = fv.load(out)
+    assert np.isfinite(maps["modulus"]).any() and not maps.provenance["systematic"]["quantities"]
+    assert maps.provenance["systematic"]["failed"] == f"{type(error).__name__}: {error}"
+    assert main(["info", str(out)]) == 0
+    assert f"systematic uncertainty unknown, the maps are whole: {type(error).__name__}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

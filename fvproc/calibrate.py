@@ -22,6 +22,7 @@ _BLOCKS = 16
 WINDOW = (0.3, 0.9)
 _FAR = 0.3
 _LEAST_SAMPLES = 5
+_PASSES = 12
 # Of the median of Gaussian values beside their mean.
 _MEDIAN = math.sqrt(math.pi / 2.0)
 _GUESS = 20e-9
@@ -52,9 +53,9 @@ def calibrate_sensitivity(volume: ForceVolume, sample: HardSample | None = None)
     """Return the deflection sensitivity (m/V) from curves on a hard sample.
 
     In contact with a sample that does not give way the deflection follows the piezo, so that the sensitivity is
-    dz/dV: each branch's slope against z (by least squares, z being the known one) between 30 % and 90 % of its peak,
-    less that of the baseline. The contact of a tip of known radius gives way a little (Hertz 1881; its stiffness is
-    (6·E*²·R·F)^(1/3)), for which the value is corrected, with half of the correction as uncertainty.
+    dz/dV: each branch's slope against z (by least squares, z being the known one) where its line lies between 30 % and
+    90 % of its peak, less that of the baseline. The contact of a tip of known radius gives way a little (Hertz 1881;
+    its stiffness is (6·E*²·R·F)^(1/3)), for which the value is corrected, with half of the correction as uncertainty.
 
     Parameters
     ----------
@@ -67,8 +68,8 @@ def calibrate_sensitivity(volume: ForceVolume, sample: HardSample | None = None)
     Returns
     -------
     Calibrated
-        Parts: ``scatter`` (of the curves), ``branches`` (half of the difference of approach and retract: friction,
-        creep, hysteresis), ``compliance``.
+        Parts: ``scatter`` (of the curves, and no less than their lines' residuals tell), ``branches`` (half of the
+        difference of approach and retract: friction, creep, hysteresis), ``compliance``.
 
     Raises
     ------
@@ -77,28 +78,28 @@ def calibrate_sensitivity(volume: ForceVolume, sample: HardSample | None = None)
     """
     if volume.missing() and "z_sensitivity" in volume.missing():
         volume.require_calibration()
-    slopes: dict[str, np.ndarray] = {}
-    peaks: list[np.ndarray] = []
-    tiles = _blocks(volume)
-    for name in ("approach", "retract"):
-        found = [_slopes(volume, engine.read_tile(volume, tile), name) for tile in tiles]
-        slopes[name] = np.concatenate([slope for slope, _ in found])
-        peaks += [peak for _, peak in found]
-    medians = {name: float(np.median(values[np.isfinite(values)])) for name, values in slopes.items() if _any(values)}
+    parts_of: dict[str, list[np.ndarray]] = {"approach": [], "retract": []}
+    for tile in _blocks(volume):
+        raw = engine.read_tile(volume, tile)
+        for name, each in parts_of.items():
+            each.append(_slopes(volume, raw, name))
+    branches = {name: np.concatenate(each) for name, each in parts_of.items()}
+    branches = {name: found[np.isfinite(found).all(axis=1)] for name, found in branches.items()}
+    medians = {name: float(np.median(found[:, 0])) for name, found in branches.items() if len(found)}
     if not medians:
         raise CalibrationError(
             f"{volume.path}: no curve presses on anything: of none do {_LEAST_SAMPLES} samples lie between"
             f" {WINDOW[0]:.0%} and {WINDOW[1]:.0%} of the peak; choose a file of curves on a hard sample"
         )
-    values = np.concatenate(
-        [values[np.isfinite(values)] / medians[name] for name, values in slopes.items() if name in medians]
-    )
+    relative = np.concatenate([branches[name] / median for name, median in medians.items()])
     mean = float(np.mean(list(medians.values())))
     value = 1.0 / mean
-    parts = {"scatter": _standard_error(values), "branches": 0.0}
+    # of a few curves the quartiles tell little, of one nothing: no less than what the residuals of each line tell
+    noise_part = _MEDIAN * float(np.median(relative[:, 1])) / math.sqrt(len(relative))
+    parts = {"scatter": max(_standard_error(relative[:, 0]), noise_part), "branches": 0.0}
     if len(medians) == 2:
         parts["branches"] = abs(medians["approach"] - medians["retract"]) / (2.0 * mean)
-    peak = float(np.nanmedian(np.concatenate(peaks)))
+    peak = float(np.median(np.concatenate([found[:, 2] for found in branches.values()])))
     notes: dict[str, float | str] = {"from": volume.path, "peak_volts": peak}
     share = _compliance(volume, sample or HardSample(), value * peak)
     if share is not None:
@@ -109,11 +110,50 @@ def calibrate_sensitivity(volume: ForceVolume, sample: HardSample | None = None)
     before = volume.calibration.deflection_sensitivity
     if before is not None:
         notes["before"] = before.value
-    return Calibrated("deflection_sensitivity", value, parts, int(np.isfinite(slopes["retract"]).sum()), notes)
+    return Calibrated("deflection_sensitivity", value, parts, len(branches["retract"]), notes)
 
 
-def _slopes(volume: ForceVolume, raw: RawTile, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return dV/dz (1/m·V) in contact less that of the baseline, and the peak (V), of each curve; NaN without."""
+def _slopes(volume: ForceVolume, raw: RawTile, name: str) -> np.ndarray:
+    """Return dV/dz (1/m·V) in contact less that of the baseline, its error, and the peak (V): (curves, 3), NaN without.
+
+    Which samples count is a matter of z alone: of samples that are chosen by their own deflection more lie low at the
+    upper limit and high at the lower one, where noise has brought them in, and the line comes out too flat.
+    """
+    z, volts = _samples(volume, raw, name)
+    with np.errstate(all="ignore"):
+        low, high = (end.reduce(z, axis=1, keepdims=True) for end in (np.fmin, np.fmax))
+        free = z < low + _FAR * (high - low)
+        baseline = _line(z, volts, free)
+        noise = np.sqrt(_mean((volts - baseline.at(z)) ** 2, free))
+        # where contact is, the usual tilt tells: a curve's own, carried so far, would move slope and window together
+        known = baseline.slope[np.isfinite(baseline.slope)]
+        own_tilt = baseline.slope - (np.median(known) if known.size else 0.0)
+        volts = volts - replace(baseline, slope=baseline.slope - own_tilt).at(z)
+        inside = z >= _first_contact(z, volts)[:, None]
+        for _ in range(_PASSES):
+            line = _line(z, volts, inside)
+            usual = line.slope[_pressing(line, line.at(high)[:, 0], noise)]
+            # one slope for all: where a curve's own, too steep by noise, leaves too few samples, it would be missing
+            line = replace(line, slope=np.full_like(line.slope, np.median(usual))) if usual.size else line
+            expected, peak = line.at(z), line.at(high)
+            # a photodiode at its end makes less of the top than the line does, and by more than noise may
+            top = expected > WINDOW[1] * peak
+            most = _mean(volts, top) + 3.0 * noise / np.sqrt(top.sum(axis=1))
+            peak = np.fmin(peak, most[:, None] / np.mean([WINDOW[1], 1.0]))
+            before, inside = inside, (expected > WINDOW[0] * peak) & (expected < WINDOW[1] * peak)
+            if np.array_equal(before, inside):
+                break
+        line = _line(z, volts, inside)
+        good = _pressing(line, peak[:, 0], noise)
+    return np.where(good[:, None], np.stack([line.slope - own_tilt, line.std, peak[:, 0]], axis=1), np.nan)
+
+
+def _pressing(line: _Line, peak: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    return np.asarray((line.count >= _LEAST_SAMPLES) & (line.slope > 0.0) & (peak > 6.0 * noise))
+
+
+def _samples(volume: ForceVolume, raw: RawTile, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return z (m) and deflection (V) of a branch, (curves, samples); both NaN where either is no value."""
     branch, part = getattr(volume, name), getattr(raw, name)
     channel = branch.deflection
     volts = part.deflection.astype(float) * channel.scale + channel.offset
@@ -134,26 +174,56 @@ def _slopes(volume: ForceVolume, raw: RawTile, name: str) -> tuple[np.ndarray, n
     if part.valid_length is not None:
         bad |= np.arange(volts.shape[1]) >= part.valid_length[:, None]
     volts[bad] = z[bad] = np.nan
-    with np.errstate(all="ignore"):
-        low, high = np.nanmin(z, axis=1, keepdims=True), np.nanmax(z, axis=1, keepdims=True)
-        _, tilt, offset_volts = _line(z, volts, z < low + _FAR * (high - low))
-        volts -= offset_volts[:, None] + tilt[:, None] * z
-        peak = np.nanmax(volts, axis=1)
-        noise = 6.0 * np.nanstd(np.where(z < low + _FAR * (high - low), volts, np.nan), axis=1)
-        inside = (volts > WINDOW[0] * peak[:, None]) & (volts < WINDOW[1] * peak[:, None])
-        count, slope, _ = _line(z, volts, inside)
-    good = (count >= _LEAST_SAMPLES) & (slope > 0.0) & (peak > noise)
-    return np.where(good, slope, np.nan), np.where(good, peak, np.nan)
+    return z, volts
 
 
-def _line(x: np.ndarray, y: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return number, slope and offset of a straight line by least squares through the chosen samples of each row."""
+def _first_contact(z: np.ndarray, volts: np.ndarray) -> np.ndarray:
+    """Return where contact begins, (curves,): with zero below and a line above, least squares are left of `volts`."""
+    order = np.argsort(z, axis=1)  # what is no value comes last
+    sorted_z, sorted_volts = (np.take_along_axis(values, order, axis=1) for values in (z, volts))
+    low, high = (end.reduce(z, axis=1, keepdims=True) for end in (np.fmin, np.fmax))
+    x = np.nan_to_num((sorted_z - (low + high) / 2.0) / (high - low))
+    y = np.nan_to_num(sorted_volts)
+
+    def above(values: np.ndarray) -> np.ndarray:
+        return np.cumsum(values[:, ::-1], axis=1)[:, ::-1]
+
+    count, of_x, of_y = above(np.isfinite(sorted_volts).astype(float)), above(x), above(y)
+    common = above(x * y) - of_x * of_y / count
+    explained = of_y**2 / count + common**2 / (above(x * x) - of_x**2 / count)
+    explained = np.where((count >= _LEAST_SAMPLES) & np.isfinite(explained), explained, -np.inf)
+    return np.take_along_axis(sorted_z, explained.argmax(axis=1)[:, None], axis=1)[:, 0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A straight line through some samples of each row: their number, the slope with its error, the centre."""
+
+    count: np.ndarray
+    slope: np.ndarray
+    std: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+
+    def at(self, x: np.ndarray) -> np.ndarray:
+        """Return the line at x, (rows, any number)."""
+        return self.y[:, None] + self.slope[:, None] * (x - self.x[:, None])
+
+
+def _mean(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    return np.asarray(np.sum(np.where(chosen, values, 0.0), axis=1) / chosen.sum(axis=1))
+
+
+def _line(x: np.ndarray, y: np.ndarray, chosen: np.ndarray) -> _Line:
+    """Return the line by least squares through the chosen samples of each row."""
     count = chosen.sum(axis=1)
-    middle_x, middle_y = (np.nanmean(np.where(chosen, values, np.nan), axis=1) for values in (x, y))
+    middle_x, middle_y = _mean(x, chosen), _mean(y, chosen)
     dx = np.where(chosen, x - middle_x[:, None], 0.0)
     dy = np.where(chosen, y - middle_y[:, None], 0.0)
-    slope = np.sum(dx * dy, axis=1) / np.sum(dx * dx, axis=1)
-    return count, slope, middle_y - slope * middle_x
+    moment = np.sum(dx * dx, axis=1)
+    slope = np.sum(dx * dy, axis=1) / moment
+    rest = np.sum((dy - slope[:, None] * dx) ** 2, axis=1)
+    return _Line(count, slope, np.sqrt(rest / (count - 2) / moment), middle_x, middle_y)
 
 
 def _compliance(volume: ForceVolume, sample: HardSample, deflection: float) -> float | None:
@@ -296,10 +366,6 @@ def _blocks(volume: ForceVolume) -> list[Tile]:
         return [Tile(0, total)]
     each = MOST_CURVES // _BLOCKS
     return [Tile(int(start), int(start) + each) for start in np.linspace(0, total - each, _BLOCKS)]
-
-
-def _any(values: np.ndarray) -> bool:
-    return bool(np.isfinite(values).any())
 
 
 def _standard_error(values: np.ndarray) -> float:

@@ -261,12 +261,13 @@ def calibrate_tip(
     -------
     Calibrated
         Parts: ``scatter`` (of the curves), ``reference`` (of its modulus), ``estimator`` (the bias that is left in the
-        median modulus: up to a quarter of one curve's standard error, see bench/RESULTS.md).
+        median modulus: up to a quarter of one curve's standard error, see bench/RESULTS.md; or what the median would
+        move if curves whose noise lets the modulus be anything above a limit had one above it).
 
     Raises
     ------
     CalibrationError
-        If the modulus is not finite and positive, or no length brings it about.
+        If the modulus is not finite and positive, no length brings it about, or half of the curves have only a limit.
     RecipeError
         If the tip is a punch, or a value is missing.
     """
@@ -279,10 +280,11 @@ def calibrate_tip(
     length = "half_angle" if recipe.tip.shape == "cone" else "radius"
     curves = [(engine.read_tile(volume, tile), engine.film_thickness(volume, recipe, tile)) for tile in _blocks(volume)]
 
-    def misfit(settings: _core.KernelSettings) -> tuple[float, np.ndarray]:
-        records = np.concatenate([_core.fit_tile(raw, settings, thickness=film) for raw, film in curves])
-        good = _good(volume, records)
-        return float(np.median(np.log(good["modulus"].astype(float) / modulus))), good
+    def fitted(settings: _core.KernelSettings) -> np.ndarray:
+        return np.concatenate([_core.fit_tile(raw, settings, thickness=film) for raw, film in curves])
+
+    def misfit(settings: _core.KernelSettings) -> float:
+        return float(np.median(_logarithms(_good(volume, fitted(settings)), modulus)))
 
     def at(logarithm: float) -> Recipe:
         assert recipe is not None
@@ -290,12 +292,12 @@ def calibrate_tip(
 
     here = math.log(getattr(recipe.tip, length))
     slope = -0.5 if length == "radius" else -1.0  # where it begins: that of Hertz, that of Sneddon
-    value, _ = misfit(_core.kernel_settings(volume, at(here)))
+    value = misfit(_core.kernel_settings(volume, at(here)))
     for _ in range(_STEPS):
         there = here - min(max(value / slope, -1.0), 1.0)
         if length == "half_angle":
             there = min(there, math.log(math.radians(89.0)))
-        next_value, records = misfit(_core.kernel_settings(volume, at(there)))
+        next_value = misfit(_core.kernel_settings(volume, at(there)))
         if there != here and abs(next_value - value) > 0.0:
             slope = (next_value - value) / (there - here)
         here, value = there, next_value
@@ -313,13 +315,16 @@ def calibrate_tip(
         if setting is None:
             continue  # the file holds metres, and nothing that could be told of them later
         found_with[source] = setting.value
-        high, low = (misfit(systematic.off(replace(volume, tip_depends={}), final, source, step))[0] for step in _BOTH)
+        high, low = (misfit(systematic.off(replace(volume, tip_depends={}), final, source, step)) for step in _BOTH)
         depends[source] = -(high - low) / (2.0 * math.log(systematic.STEP)) / slope
+    everything = fitted(_core.kernel_settings(volume, final))
+    records = _good(volume, everything)
     one = float(np.median(records["modulus_std"] / records["modulus"]))
+    bias = max(_BIAS * one, _of_unbounded(volume, everything, records, modulus))
     parts = {
         "scatter": _standard_error(records["modulus"].astype(float)) / abs(slope),
         "reference": modulus_rel_std / abs(slope),
-        "estimator": _BIAS * one / abs(slope),
+        "estimator": bias / abs(slope),
     }
     notes = {"from": volume.path, "modulus": modulus, "model": recipe.fit.model, "poisson_ratio": recipe.poisson_ratio}
     return Calibrated(f"tip_{length}", math.exp(here), parts, len(records), notes, depends, found_with)
@@ -354,6 +359,26 @@ def _good(volume: ForceVolume, records: np.ndarray) -> np.ndarray:
         told = ", ".join(f"{name} {count}" for name, count in tally.items() if count)
         raise CalibrationError(f"{volume.path}: none of {len(records)} curves has a modulus: {told}")
     return records[chosen]
+
+
+def _logarithms(records: np.ndarray, modulus: float) -> np.ndarray:
+    return np.log(records["modulus"].astype(float) / modulus)
+
+
+def _of_unbounded(volume: ForceVolume, records: np.ndarray, good: np.ndarray, modulus: float) -> float:
+    """Return by how much ln of the median modulus grows if curves without an upper bound count as above it.
+
+    Noise has made these stiff, and those with a value are the soft ones: up to a quarter too low by the median.
+    """
+    count = int(((records["flags"] & np.uint32(Flag.MODULUS_UNBOUNDED)) != 0).sum())
+    values = _logarithms(good, modulus)
+    moved = np.median(np.append(values, np.full(count, np.inf)))
+    if not math.isfinite(moved):
+        raise CalibrationError(
+            f"{volume.path}: noise hides how stiff {count} of {len(records)} curves are (modulus_unbounded), and a median"
+            " of the rest is too low; press harder, or take a stiffer cantilever or a softer sample"
+        )
+    return float(moved - np.median(values))
 
 
 # ---- of both

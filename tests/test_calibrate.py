@@ -159,6 +159,25 @@ def test_a_cone(tmp_path):
     assert np.median(clean) == pytest.approx(3e8, rel=1e-3)
 
 
+def noisy(path, sigma):
+    """A map of 6 GPa without adhesion, too stiff for a cantilever of 5 N/m at that noise, and the recipe for it."""
+    simulate.write_map(
+        path, ny=24, nx=24, modulus=6e9, adhesion=0.0, probe=PROBE, samples=256, sigma=sigma, spread=2e-9, seed=3
+    )
+    return fv.open(path), fv.Recipe.from_dict({"fit": {"model": "hertz"}})
+
+
+def test_curves_that_noise_leaves_without_a_bound_are_counted_in_the_uncertainty(tmp_path):
+    """They say no more than "stiffer than": the median of the others is too low, and so is the radius."""
+    volume, recipe = noisy(tmp_path / "noisy.h5", 0.16e-9)
+    found = fv.calibrate_tip(volume, 6e9, recipe=recipe)
+    assert found.value < 0.9 * PROBE.tip_radius
+    assert abs(found.value / PROBE.tip_radius - 1) < found.rel_std
+    volume, recipe = noisy(tmp_path / "noisier.h5", 0.4e-9)
+    with pytest.raises(CalibrationError, match=r"noise hides how stiff \d+ of 576 curves are.*stiffer cantilever"):
+        fv.calibrate_tip(volume, 6e9, recipe=recipe)
+
+
 def test_errors_of_the_spring_constant_cancel_in_the_next_sample(reference, tmp_path):
     """The relative method: k is 20 % off, the modulus of another sample is right all the same."""
     other = tmp_path / "other.h5"

@@ -375,8 +375,8 @@ def _of_unbounded(volume: ForceVolume, records: np.ndarray, good: np.ndarray, mo
     moved = np.median(np.append(values, np.full(count, np.inf)))
     if not math.isfinite(moved):
         raise CalibrationError(
-            f"{volume.path}: noise hides how stiff {count} of {len(records)} curves are (modulus_unbounded), and a median"
-            " of the rest is too low; press harder, or take a stiffer cantilever or a softer sample"
+            f"{volume.path}: noise hides how stiff {count} of {len(records)} curves are (modulus_unbounded), and a"
+            " median of the rest is too low; press harder, or take a stiffer cantilever or a softer sample"
         )
     return float(moved - np.median(values))
 

@@ -145,7 +145,9 @@ def _baseline(z: np.ndarray, deflection: np.ndarray, fraction: float, order: int
     weight = np.isfinite(deflection).astype(np.float64)
     known = np.nan_to_num(deflection)
     blocks = np.arange(z.shape[1]) // _BLOCK
-    far = weight * (np.arange(z.shape[1]) < max(2, int(fraction * z.shape[1])))
+    # of the samples that there are: a branch that was cut short lacks those that would be the farthest
+    rank = np.cumsum(weight, axis=1)
+    far = weight * (rank <= np.maximum(2, np.floor(fraction * rank[:, -1:])))
     line, variance = _line(z, known, far, order)
     residual = (known - line) * weight
     total = np.maximum(far.sum(axis=1, keepdims=True) - 1 - order, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h5py
 import matplotlib
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from test_writers_figure import CASES, curve_of, drawn_texts
 from test_writers_samples import described, dmt_curve, film_maps
 
 import fvproc as fv
-from fvproc import regions
+from fvproc import regions, simulate
 from fvproc.cli import main
 from fvproc.density import count
 from fvproc.maps import Density, ParameterMaps
@@ -188,6 +189,23 @@ def test_density_counts_every_sample_at_its_separation_and_force(curves_file):
     maps.records["contact_point"] = np.nan
     with pytest.raises(fv.FvprocError, match="contact point"):
         count(volume, complete, maps)
+
+
+@pytest.mark.parametrize("kept", [0.9, 0.6])
+def test_density_of_branches_that_were_cut_short_has_its_zero_of_force_all_the_same(tmp_path, kept):
+    """What is missing is what lies farthest: the baseline is then that of what there is."""
+    path = tmp_path / "cut.h5"
+    simulate.write_map(path, ny=3, nx=4, samples=256, modulus=916e6, adhesion=4e-9, seed=5)
+    with h5py.File(path, "r+") as file:
+        file["retract/deflection"][...] += 3000
+        file["retract"].create_dataset("valid_length", data=np.full((3, 4), int(kept * 256), np.int32))
+    volume = fv.open(path)
+    maps = fv.process(volume)
+    found = count(volume, fv.Recipe().completed(volume), maps)
+    assert found.left_out == 0 and found.retract.sum() > 0
+    forces = (found.force_edges[:-1] + found.force_edges[1:]) / 2
+    fullest = forces[found.retract.sum(axis=1).argmax()]
+    assert abs(fullest) < 2 * (forces[1] - forces[0])
 
 
 @pytest.fixture(scope="module")

@@ -329,7 +329,8 @@ def _valleys(values: np.ndarray, errors: np.ndarray | None, smallest: float) -> 
         width = max(width, float(np.median(errors[np.isfinite(errors)])))
     edges = np.linspace(low - 3 * width, high + 3 * width, steps + 1)
     counts = np.histogram(values, edges)[0].astype(float)
-    reach = np.arange(-steps // 2, steps // 2 + 1) * (edges[1] - edges[0])
+    # an odd number and fewer than the counts: else the density would be longer than these, and a cell off
+    reach = np.arange(1 - steps // 2, steps // 2) * (edges[1] - edges[0])
     density = np.convolve(counts, np.exp(-0.5 * (reach / width) ** 2), mode="same")
     rising = np.diff(density) > 0
     peaks = [int(p) for p in np.flatnonzero(~np.append(rising, False) & np.append(False, rising))]

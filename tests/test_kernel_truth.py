@@ -374,3 +374,20 @@ def test_indentation_is_that_of_the_turning_point_where_the_cut_came_late(fit, c
     records = fit(measured.raw, measured.settings)
     for name in ("indentation", "stiffness"):
         np.testing.assert_allclose(records[name], expected[name], rtol=0.02)
+
+
+@twins
+def test_dissipation_is_no_noise_of_z_counted_twice(fit, curves):
+    """Steps of a noisy z back across the end of the common range were left out, those forth were counted."""
+    measured = measure(Case(45e6, 0.4, 30e-9, 5e-9, 0.0, 150e-9), curves=60, samples=512, fit={"model": "hertz"})
+    generator = np.random.default_rng(3)
+    force = []
+    for branch in (measured.raw.approach, measured.raw.retract):
+        scale = measured.settings.approach_deflection.scale * 1e-9
+        branch.z = branch.z + generator.normal(0.0, 5e-10, branch.deflection.shape)
+        force.append(0.4 * branch.deflection * scale)
+    (z1, f1), (z2, f2) = ((b.z, f) for b, f in zip((measured.raw.approach, measured.raw.retract), force, strict=True))
+    low, high = np.maximum(z1[:, :1], z2[:, -1:]), np.minimum(z1[:, -1:], z2[:, :1])
+    plain = np.trapezoid(f1, np.clip(z1, low, high), axis=1) + np.trapezoid(f2, np.clip(z2, low, high), axis=1)
+    found = fit(measured.raw, measured.settings)["dissipation"].astype(float)
+    assert np.std(found) < 1.5 * np.std(plain)

@@ -5,10 +5,10 @@ from fvproc._core.types cimport Branch
 
 
 cdef inline double area(const Branch* branch, double low, double high) noexcept nogil:
-    """∫ d dz over low <= z <= high by trapezia, cut ends interpolated."""
+    """∫ d dz over low <= z <= high by trapezia, cut ends interpolated; where z goes back and forth, so does the sum."""
     cdef Py_ssize_t i, n = branch.axis.n
     cdef const double* z = branch.axis.z
-    cdef double z1, z2, d1, d2, slope, result = 0.0
+    cdef double z1, z2, d1, d2, a1, a2, slope, result = 0.0
     if low <= z[n - 1] and z[0] <= high:
         return weighted(branch.axis.weight, branch.d, n)
     for i in range(n - 1):
@@ -16,19 +16,15 @@ cdef inline double area(const Branch* branch, double low, double high) noexcept 
         z2 = z[i]
         d1 = branch.d[i + 1]
         d2 = branch.d[i]
-        if z1 >= low and z2 <= high:
-            result += (z2 - z1) * (d1 + d2)
+        a1 = low if z1 < low else high if z1 > high else z1
+        a2 = low if z2 < low else high if z2 > high else z2
+        if a1 == a2:
             continue
-        if not z2 > z1 or z2 <= low or z1 >= high:
-            continue
-        slope = (d2 - d1) / (z2 - z1)
-        if z1 < low:
-            d1 += slope * (low - z1)
-            z1 = low
-        if z2 > high:
-            d2 += slope * (high - z2)
-            z2 = high
-        result += (z2 - z1) * (d1 + d2)
+        if a1 != z1 or a2 != z2:
+            slope = (d2 - d1) / (z2 - z1)
+            d2 += slope * (a2 - z2)
+            d1 += slope * (a1 - z1)
+        result += (a2 - a1) * (d1 + d2)
     return 0.5 * result
 
 

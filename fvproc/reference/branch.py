@@ -355,11 +355,13 @@ def smoothed_minimum(branch: Branch) -> float:
 
 
 def area(branch: Branch, low: float, high: float) -> float:
-    """∫ d dz over [low, high] by trapezia, the ends interpolated."""
+    """∫ d dz over [low, high] by trapezia, the ends interpolated; z may go back and forth."""
     z, d = branch.z[::-1], branch.d[::-1]
-    inside = z[(z > low) & (z < high)]
-    at = np.concatenate([[low], inside, [high]])
-    return float(np.trapezoid(np.interp(at, z, d), at))
+    cut = np.clip(z, low, high)
+    step = np.diff(z)
+    slope = np.divide(np.diff(d), step, out=np.zeros_like(step), where=step != 0)
+    first, last = d[:-1] + slope * (cut[:-1] - z[:-1]), d[1:] + slope * (cut[1:] - z[1:])
+    return float(np.sum(0.5 * np.diff(cut) * (first + last)))
 
 
 def lost_work(approach: Branch, retract: Branch) -> float:

@@ -21,7 +21,7 @@ _SAMPLE = 64  # curves that settle how wide the picture is
 def count(volume: ForceVolume, recipe: Recipe, maps: ParameterMaps, mask: np.ndarray | None = None) -> Density:
     """Count the samples of all curves in cells of force and separation, memory flat in the size of the map.
 
-    The baseline, a line through the non-contact part of each branch, is subtracted (spikes, drag and interference
+    The baseline, a line through the non-contact part of each branch, is subtracted (spikes, bow, drag and interference
     stay); the zero of the separation is the contact point of the maps: s = contact_point + d − z.
 
     Parameters
@@ -129,7 +129,7 @@ def _placed(
     scale, offset = volume.z_scale(branch)
     z = (part.z if part.z.ndim == 1 else part.z[chosen]) * scale + offset
     z = np.broadcast_to(z, deflection.shape)
-    deflection = deflection - _baseline(z, deflection, recipe.baseline.fraction, recipe.baseline.order)
+    deflection = deflection - _baseline(z, deflection, recipe.baseline.fraction, min(recipe.baseline.order, 1))
     assert volume.calibration.spring_constant is not None, "agreed upon before"
     return contact[chosen][:, None] + deflection - z, volume.calibration.spring_constant.value * deflection
 

@@ -88,7 +88,7 @@ class Baseline:
     """How the non-contact part of each branch becomes the zero of force."""
 
     fraction: float = option(0.3, "part of each branch farthest from the surface", unit="")
-    order: int = option(1, "0 subtracts an offset, 1 an offset and a tilt")
+    order: int = option(1, "0 subtracts an offset, 1 an offset and a tilt, 2 a bow as well")
     source: str = option(
         "each", "each: every branch its own; approach: that of the approach for both", choices=("each", "approach")
     )
@@ -103,8 +103,8 @@ class Baseline:
         check("baseline", self)
         in_range("baseline.fraction", self.fraction, 0.01, 0.7, closed=True)
         order = whole(self.order)
-        if order not in (0, 1):
-            raise RecipeError(f"baseline.order = {self.order!r}: allowed values are 0 and 1")
+        if order not in (0, 1, 2):
+            raise RecipeError(f"baseline.order = {self.order!r}: allowed values are 0, 1 and 2")
         object.__setattr__(self, "order", order)
         if self.interference_period is not None:
             in_range("baseline.interference_period", self.interference_period, 1e-9, 1e-3, closed=True)

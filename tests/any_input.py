@@ -37,7 +37,7 @@ def choices() -> dict[tuple[str, str], tuple[Any, ...]]:
         if leaf.metadata["choices"] and path[0] != "tip"
     }
     found["film", "thickness"] = (None, 9e-9)
-    found["baseline", "order"] = (0, 1)
+    found["baseline", "order"] = (0, 1, 2)
     found["noise", "known"] = (None, *KNOWN_NOISE)
     return found
 

@@ -89,9 +89,9 @@ def test_a_window_may_be_written_with_a_comma(given):
 @pytest.mark.parametrize(
     "data, words",
     [
-        ({"baseline": {"order": True}}, r"baseline\.order = True: allowed values are 0 and 1"),
-        ({"baseline": {"order": 0.5}}, r"baseline\.order = 0\.5: allowed values are 0 and 1"),
-        ({"baseline": {"order": "1"}}, r"baseline\.order = '1': allowed values are 0 and 1"),
+        ({"baseline": {"order": True}}, r"baseline\.order = True: allowed values are 0, 1 and 2"),
+        ({"baseline": {"order": 0.5}}, r"baseline\.order = 0\.5: allowed values are 0, 1 and 2"),
+        ({"baseline": {"order": "1"}}, r"baseline\.order = '1': allowed values are 0, 1 and 2"),
         ({"version": True}, "version = True"),
         ({"fit": {"model": ["dmt"]}}, r"fit\.model = \['dmt'\]: choose from dmt"),
         ({"fit": {"window": "0.3"}}, r"fit\.window = .*two fractions such as 0\.3,0\.9"),
@@ -113,7 +113,7 @@ def test_a_window_may_be_written_with_a_comma(given):
         ({"sample": {"poisson_ratio": 0.7}}, r"sample\.poisson_ratio = 0\.7.*\[-1, 0\.5\]"),
         ({"sample": {"poisson": 0.3}}, r"sample\.poisson is no setting"),
         ({"baseline": {"fraction": 0.95}}, r"baseline\.fraction = 0\.95"),
-        ({"baseline": {"order": 2}}, r"baseline\.order = 2"),
+        ({"baseline": {"order": 3}}, r"baseline\.order = 3"),
         ({"contact": {"threshold": 0.1}}, r"contact\.threshold = 0\.1"),
         ({"deformation": {"region": 1.0}}, r"deformation\.region = 1\.0"),
         ({"stiffness": {"definition": "window"}}, r"fit\.method = \"qnm\""),

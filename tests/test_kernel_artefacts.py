@@ -231,3 +231,31 @@ def test_drag_knows_the_time_of_samples_that_were_left_out(fit, marked):
         "approach_contact_point_std"
     ]
     assert np.all(np.abs(pull) < 1.0)
+
+
+def bowed(measured, bow):
+    for branch in (measured.raw.approach, measured.raw.retract):
+        u = (branch.z - branch.z.min()) / np.ptp(branch.z)
+        branch.deflection += (4.0 * bow * u * (1.0 - u)).astype(np.float32)
+    return measured
+
+
+@pytest.mark.parametrize("drive", ["sine", "linear"])
+@pytest.mark.parametrize("bow", [-0.5e-9, 0.5e-9, 2e-9])
+def test_a_bow_is_taken_off(fit, bow, drive):
+    """A line leaves of ten times the noise no adhesion, no contact point, and moduli off by half and more."""
+    curves = 200 if fit is FITS["kernel"] else 12
+    options = {"curves": curves, "samples": 512, "drive": drive, "sigma": 5e-11, "dtype": "float32", "tilt": 0.0}
+    case = replace(CASES["1.5 GPa"], travel=300e-9)
+    measured = bowed(measure(case, baseline={"order": 2}, **options), bow)
+    records = fit(measured.raw, measured.settings)
+    assert flagged(records, Flag.BASELINE_TILTED | Flag.CONTACT_NOT_FOUND | Flag.FIT_FAILED).mean() < 0.02
+    assert flagged(records, Flag.NO_ADHESION | Flag.NOISE_CORRELATED).mean() < 0.1
+    stated = np.nanmedian(records["modulus_std"] / records["modulus"])
+    assert abs(np.nanmedian(records["modulus"]) / 1.5e9 - 1) < 0.3 * stated + 3 * stated / np.sqrt(curves)
+    doubt = 3 * np.nanmedian(records["adhesion_std"]) / np.sqrt(curves)
+    assert np.nanmedian(records["adhesion"]) == pytest.approx(4e-9, abs=1.2e-10 + doubt)
+    plain = measure(replace(case, adhesion=0.0), baseline={"order": 2}, fit={"model": "hertz"}, **options)
+    records = fit(bowed(plain, bow).raw, plain.settings)
+    error = (records["approach_contact_point"] - plain.z0) / records["approach_contact_point_std"]
+    assert np.nanmean(np.abs(error) < 2) > 0.8

@@ -13,7 +13,7 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 
 from fvproc._core.axis cimport make_axis, reach
-from fvproc._core.background cimport make_waves
+from fvproc._core.background cimport WAVES, make_waves
 from fvproc._core.covariance cimport extend_tail, set_tolerance
 from fvproc._core.curve cimport Peaks, conclude_curve, finish_curve, fitted_branch, pose_curve, seal
 from fvproc._core.fit cimport minimise
@@ -128,6 +128,7 @@ cdef Settings _settings(object s):
     c.baseline_of_approach = s.baseline_of_approach
     c.interference_period = s.interference_period
     c.drag = s.drag
+    c.bow = s.bow
     c.contact_method = s.contact_method
     c.contact_threshold = s.contact_threshold
     c.contact_window = s.contact_window
@@ -193,7 +194,7 @@ cdef class _Prepared:
         self.keep = raw, thickness
         self.curves = raw.approach.deflection.shape[0]
         self.settings = _settings(settings)
-        background = self.settings.interference_period > 0.0 or self.settings.drag
+        background = self.settings.interference_period > 0.0 or self.settings.drag or self.settings.bow
         self.tile.approach_samples = na
         self.tile.retract_samples = nr
         self.tile.approach_d = _raw(raw.approach.deflection, settings.approach_deflection)
@@ -249,12 +250,12 @@ cdef class _Prepared:
         if background and self.tile.approach_axis.z != NULL:
             make_waves(
                 &self.tile.approach_axis, NULL, self.settings.interference_period, self.settings.drag,
-                self.scratch.shared_waves
+                self.settings.bow, self.scratch.shared_waves
             )
         if background and self.tile.retract_axis.z != NULL:
             make_waves(
                 &self.tile.retract_axis, NULL, self.settings.interference_period, self.settings.drag,
-                self.scratch.shared_waves + 3 * longest
+                self.settings.bow, self.scratch.shared_waves + WAVES * longest
             )
         self.tile.approach_valid = NULL
         self.tile.retract_valid = NULL

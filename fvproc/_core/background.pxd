@@ -1,4 +1,4 @@
-# What lies under a branch besides its line: optical interference and drag, fitted on its quiet part, taken off in place.
+# What lies under a branch besides its line: a bow, optical interference, drag; fitted on its quiet part, taken off in place.
 #
 # Only where the recipe asks for it; nothing here is touched otherwise.
 
@@ -7,7 +7,8 @@ from libc.math cimport fabs, sqrt
 from fvproc._core.types cimport Axis
 
 cdef enum:
-    TERMS = 5       # 1, ζ, cos 2πz/Λ, sin 2πz/Λ, dz/dt
+    TERMS = 6       # 1, ζ, cos 2πz/Λ, sin 2πz/Λ, dz/dt, bow
+    WAVES = 4       # of these, all but the line's
     QUIET = 25      # square of the standard errors by which a block of the quiet part may miss
 
 
@@ -32,9 +33,11 @@ cdef inline double sine_of_turns(double turns) noexcept nogil:
 
 
 cdef inline void make_waves(
-    const Axis* axis, const int* times, double period, bint drag, float* waves
+    const Axis* axis, const int* times, double period, bint drag, bint bow, float* waves
 ) noexcept nogil:
-    """Fill waves[term·n + i], terms cos, sin and velocity (its largest is 1); those not asked for are zero.
+    """Fill waves[term·n + i], terms cos, sin, velocity (its largest is 1) and bow, zero if not asked for.
+
+    The bow is a parabola through zero at both ends of the branch, so that the tilt stays that of the whole.
 
     times: which sample of the branch each is, where some were left out; NULL where none was.
     """
@@ -45,6 +48,11 @@ cdef inline void make_waves(
         waves[i] = 0.0
         waves[n + i] = 0.0
         waves[2 * n + i] = 0.0
+        waves[3 * n + i] = 0.0
+    step = z[0] - z[n - 1]
+    if bow and step != 0.0:
+        for i in range(n):
+            waves[3 * n + i] = <float>(4.0 * ((z[0] - z[i]) / step) * ((z[i] - z[n - 1]) / step))
     if period > 0.0:
         for i in range(n):
             turns = (z[i] - axis.centre) / period
@@ -108,7 +116,7 @@ cdef inline void add_block(
     double* matrix, double* right, double* mean, double* value
 ) noexcept nogil:
     """Add samples [first, last) to the normal equations (where matrix is not NULL); mean of the basis, and of f."""
-    cdef double[5] x
+    cdef double[6] x
     cdef Py_ssize_t i, n = axis.n
     cdef int j, k
     for j in range(TERMS):
@@ -120,6 +128,7 @@ cdef inline void add_block(
         x[2] = waves[i]
         x[3] = waves[n + i]
         x[4] = waves[2 * n + i]
+        x[5] = waves[3 * n + i]
         for j in range(TERMS):
             mean[j] += x[j]
             if matrix != NULL:
@@ -142,7 +151,7 @@ cdef inline void scatter_about(
     for i in range(first, n):
         r = f[i] - (
             theta[0] + theta[1] * axis.zeta[i] / reach + theta[2] * waves[i] + theta[3] * waves[n + i]
-            + theta[4] * waves[2 * n + i]
+            + theta[4] * waves[2 * n + i] + theta[5] * waves[3 * n + i]
         )
         squares += r * r
         products += r * before
@@ -155,19 +164,19 @@ cdef inline void scatter_about(
 
 
 cdef inline void remove_background(const Axis* axis, float* f, const float* waves, double step) noexcept nogil:
-    """Fit line, interference and drag by least squares, and take the latter two off f (raw numbers, surface order).
+    """Fit line, interference, drag and bow by least squares, and take all but the line off f (raw, surface order).
 
     The far part of a sinusoidal ramp spans less than a period of the interference, so the fit starts there and takes
     one block after the other toward the surface while that lies within five standard errors of what the fit so far
     foretells, those of the fit included: far from what it knows the fit foretells little and is soon corrected; at
     contact it foretells to a fraction of the noise. `step` is a raw number's own step, of which the least noise follows.
     """
-    cdef double[25] matrix
-    cdef double[25] root
-    cdef double[5] right
-    cdef double[5] half
-    cdef double[5] theta
-    cdef double[5] mean
+    cdef double[36] matrix
+    cdef double[36] root
+    cdef double[6] right
+    cdef double[6] half
+    cdef double[6] theta
+    cdef double[6] mean
     cdef double value, reach, variance, inflation, error, foretold, least = step * step / 12.0
     cdef Py_ssize_t n = axis.n, block = axis.far, width = axis.width, i
     cdef int j
@@ -205,4 +214,6 @@ cdef inline void remove_background(const Axis* axis, float* f, const float* wave
         forward(&root[0], &right[0], &half[0])
         backward(&root[0], &half[0], &theta[0])
     for i in range(n):
-        f[i] = <float>(f[i] - (theta[2] * waves[i] + theta[3] * waves[n + i] + theta[4] * waves[2 * n + i]))
+        f[i] = <float>(f[i] - (
+            theta[2] * waves[i] + theta[3] * waves[n + i] + theta[4] * waves[2 * n + i] + theta[5] * waves[3 * n + i]
+        ))

@@ -68,6 +68,7 @@ class KernelSettings:
     baseline_of_approach: bool
     interference_period: float
     drag: bool
+    bow: bool
     contact_method: int
     contact_threshold: float
     contact_window: float
@@ -180,10 +181,11 @@ def kernel_settings(volume: ForceVolume, recipe: Recipe) -> KernelSettings:
         adhesive=model.adhesion != "none",
         tabor={"dmt": 1, "jkr": -1}.get(fit.model, 0),
         baseline_fraction=recipe.baseline.fraction,
-        baseline_order=recipe.baseline.order,
+        baseline_order=min(recipe.baseline.order, 1),
         baseline_of_approach=recipe.baseline.source == "approach",
         interference_period=(recipe.baseline.interference_period or 0.0) / _NANOMETRE,
         drag=recipe.baseline.drag == "velocity",
+        bow=recipe.baseline.order == 2,
         contact_method=_CONTACT_METHODS[recipe.contact.method],
         contact_threshold=recipe.contact.threshold,
         contact_window=recipe.contact.window,

@@ -3,7 +3,7 @@
 from libc.string cimport memset
 
 from fvproc._core.axis cimport BLOCKS, axis_size, make_axis
-from fvproc._core.background cimport make_waves, remove_background
+from fvproc._core.background cimport WAVES, make_waves, remove_background
 from fvproc._core.covariance cimport set_tolerance
 from fvproc._core.lanes cimport LANES
 from fvproc._core.noise cimport MOST_NEIGHBOURS, Neighbours
@@ -77,8 +77,8 @@ cdef inline Py_ssize_t lay_out(Py_ssize_t longest, bint background, char* base, 
     scratch.shared_waves = NULL
     scratch.times = NULL
     if background:
-        scratch.waves = <float*>taken(base, &used, 3 * room * sizeof(float))
-        scratch.shared_waves = <float*>taken(base, &used, 6 * room * sizeof(float))
+        scratch.waves = <float*>taken(base, &used, WAVES * room * sizeof(float))
+        scratch.shared_waves = <float*>taken(base, &used, 2 * WAVES * room * sizeof(float))
         scratch.times = <int*>taken(base, &used, room * sizeof(int))
     scratch.z = <double*>taken(base, &used, slots * room * sizeof(double))
     scratch.axes = <double*>taken(base, &used, slots * shared_size(room) * sizeof(double))
@@ -132,10 +132,11 @@ cdef inline void load(
         waves = scratch.waves
         if own_z:
             make_waves(
-                &branch.axis, scratch.times if n < valid else NULL, settings.interference_period, settings.drag, waves
+                &branch.axis, scratch.times if n < valid else NULL, settings.interference_period, settings.drag,
+                settings.bow, waves
             )
         else:
-            waves = scratch.shared_waves + which * 3 * scratch.longest
+            waves = scratch.shared_waves + which * WAVES * scratch.longest
         as_floats(samples_out, n)
         remove_background(&branch.axis, samples_out.f, waves, step)
     branch.d = scratch.d + which * scratch.longest

@@ -118,6 +118,7 @@ cdef struct Settings:
     bint baseline_of_approach   # the approach's line serves both branches
     double interference_period  # nm, 0 for none
     bint drag                   # the baseline has a term in the velocity
+    bint bow                    # ... and one in z²
     int contact_method          # ContactMethod
     double contact_threshold    # in units of the noise, or of a slope's standard error
     double contact_window       # part of the branch below 1, else samples

@@ -77,8 +77,10 @@ def _is_pull_off(d: np.ndarray, first: int, last: int, limit: float) -> bool:
 # ---- interference and drag; see `_core/background.pxd`
 
 
-def without_background(branch: Branch, fraction: float, period: float, drag: bool, quantum: float) -> np.ndarray:
-    """Return d of a branch (nm) less interference of that period (nm; 0: none) and drag, fitted where it is quiet."""
+def without_background(
+    branch: Branch, fraction: float, period: float, drag: bool, bow: bool, quantum: float
+) -> np.ndarray:
+    """Return d of a branch (nm) less interference of that period (nm; 0: none), drag, bow, fitted where it is quiet."""
     z, d, n = branch.z, branch.d, branch.n
     count = int(fraction * n)
     width = block_width(n, count)
@@ -99,12 +101,14 @@ def without_background(branch: Branch, fraction: float, period: float, drag: boo
         # with a constant velocity the offset says it all
         if np.ptp(velocity) > 1e-3:
             columns.append(velocity)
+    if bow:
+        columns.append(4.0 * (z[0] - z) * (z - z[-1]) / (z[0] - z[-1]) ** 2)
     basis = np.stack(columns, 1)
     theta, *_ = np.linalg.lstsq(basis[far * width :], d[far * width :], rcond=None)
     r = d[far * width :] - basis[far * width :] @ theta
     squares = float(r @ r)
     rho = min(max(float(r[1:] @ r[:-1]) / squares, 0.0), 0.9) if squares > 0 else 0.0
-    variance = max(squares / (len(r) - 5), quantum**2 / 12.0) * (1 + rho) / (1 - rho)
+    variance = max(squares / (len(r) - 6), quantum**2 / 12.0) * (1 + rho) / (1 - rho)
     block = far
     while block > 0:
         inverse = np.linalg.pinv(basis[block * width :].T @ basis[block * width :])

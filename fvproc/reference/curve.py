@@ -75,8 +75,8 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings, thickness: flo
         step = abs(conversion.scale) if branch_raw.deflection.dtype.kind == "i" else 0.0
         branch.d, spikes, too_many = bridge_spikes(branch.d, step)
         flags |= (Flag.SPIKES if spikes else Flag(0)) | (Flag.POOR_FIT if too_many else Flag(0))
-        if s.interference_period > 0 or s.drag:
-            branch.d = without_background(branch, s.baseline_fraction, s.interference_period, s.drag, step)
+        if s.interference_period > 0 or s.drag or s.bow:
+            branch.d = without_background(branch, s.baseline_fraction, s.interference_period, s.drag, s.bow, step)
     if approach.n < 32 or retract.n < 32:
         return _sealed(s, values, flags | Flag.INVALID_CURVE)
     if min(int(s.baseline_fraction * b.n) for b in (approach, retract)) < 8:

@@ -47,6 +47,7 @@ RECIPES: tuple[dict[str, dict[str, Any]], ...] = (
     {"fit": {"adhesion": "minimum"}, "baseline": {"source": "approach", "order": 0}},
     {"fit": {"model": "sneddon_cone"}, "tip": {"half_angle": 0.35}},
     {"noise": {"approach": _SLOW, "retract": _SLOW}},
+    {"fit": {"model": "jkr"}, "baseline": {"order": 2}},
 )
 NEVER = Flag.NOT_COMPUTED | Flag.READ_ERROR | Flag.WORKER_LOST  # of tiles that were not fitted
 DEFINED = int(sum(Flag) & ~NEVER)

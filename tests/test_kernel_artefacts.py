@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from simulated import CASES, Case, measure
 
-from fvproc import _core, reference
+from fvproc import _core, reference, simulate
 from fvproc.errors import RecipeError
 from fvproc.quantities import Flag
 from fvproc.recipe import Recipe
@@ -234,9 +234,11 @@ def test_drag_knows_the_time_of_samples_that_were_left_out(fit, marked):
 
 
 def bowed(measured, bow):
-    for branch in (measured.raw.approach, measured.raw.retract):
-        u = (branch.z - branch.z.min()) / np.ptp(branch.z)
-        branch.deflection += (4.0 * bow * u * (1.0 - u)).astype(np.float32)
+    background = simulate.Background(bow=bow)
+    for branch, retract in ((measured.raw.approach, False), (measured.raw.retract, True)):
+        added = background.added(branch.z, 0.0, 1.0, np.zeros(1), retract=retract)
+        assert np.abs(added).max() <= background.largest(branch.z, 1.0)
+        branch.deflection += added.astype(np.float32)
     return measured
 
 

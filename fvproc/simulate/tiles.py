@@ -40,6 +40,8 @@ class Background:
         loop closes at both ends.
     step : float
         By which the baseline of the retract branch lies above that of the approach, m.
+    bow : float
+        By which the baseline lies above its chord half way along the branch, m: a parabola that is zero at both ends.
     """
 
     interference: float = 0.0
@@ -50,9 +52,10 @@ class Background:
     drift: float = 0.0
     hysteresis: float = 0.0
     step: float = 0.0
+    bow: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("interference", "drag", "drift", "hysteresis", "step"):
+        for name in ("interference", "drag", "drift", "hysteresis", "step", "bow"):
             if not math.isfinite(getattr(self, name)):
                 raise FvprocError(f"background.{name} = {getattr(self, name)!r}: must be finite")
         for name in ("period", "rate"):
@@ -62,7 +65,7 @@ class Background:
     def largest(self, z: np.ndarray, spring_constant: float) -> float:
         """Return a bound of what it adds to the deflection over the branch z, m."""
         dragged = float(np.max(np.abs(self._speed(z)))) * abs(self.drag) / spring_constant
-        return abs(self.interference) + dragged + abs(self.step)
+        return abs(self.interference) + dragged + abs(self.step) + abs(self.bow)
 
     def _speed(self, z: np.ndarray) -> np.ndarray:
         """Return dz/dt in m/s, (samples,)."""
@@ -81,6 +84,9 @@ class Background:
     ) -> np.ndarray:
         """Return what it adds to the deflection, m, (n, samples), with one phase of the interference a curve."""
         total = np.full((len(phases), len(z)), self.step if retract else 0.0)
+        if self.bow:
+            along = (z - z.min()) / (np.ptp(z) or 1.0)
+            total += self.bow * 4.0 * along * (1.0 - along)
         if self.drag:
             total += self.drag * self._speed(z) / spring_constant
         if self.interference:

@@ -16,7 +16,7 @@ from fvproc import engine, noise, provenance, readers, systematic, writers
 from fvproc import finished as _finished
 from fvproc.errors import FileFormatError, FvprocError, OutputError
 from fvproc.events import event
-from fvproc.journal import Journal, ended, identity, partial_path, sweep
+from fvproc.journal import Journal, ended, identity, kept_beside, partial_path, sweep
 from fvproc.maps import CurveFit, ParameterMaps, not_computed
 from fvproc.quantities import Flag
 from fvproc.recipe import Recipe
@@ -197,6 +197,8 @@ def check_outputs(volume: ForceVolume, outputs: Sequence[PathName], overwrite: b
         refuse_input(path, volume)
         if Path(path).resolve() in [Path(other).resolve() for other in outputs[:number]]:
             raise OutputError(f"{path}: is named as an output twice; give each its own name")
+    for path in kept_beside(outputs[0]) if outputs else ():
+        refuse_input(path, volume)
 
 
 def refuse_input(output: PathName, volume: ForceVolume) -> None:

@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from fvproc import provenance
+from fvproc import provenance, readers
 from fvproc.errors import OutputError
 from fvproc.journal_file import JournalFile
 from fvproc.maps import not_computed, put
-from fvproc.partial import PartialFile, allocate
+from fvproc.partial import PartialFile, allocate, is_ours
 from fvproc.quantities import RECORD
 from fvproc.recipe import Recipe
 from fvproc.volume import ForceVolume, Tile
@@ -71,14 +71,20 @@ def partial_path(output: str | os.PathLike[str]) -> Path:
     return path.with_name(path.name + ".partial")
 
 
+def kept_beside(output: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Return the files that a run writes beside `output`: its partial file, its journal."""
+    partial = partial_path(output)
+    return partial, partial.with_name(partial.name + ".journal")
+
+
 def sweep(output: str | os.PathLike[str]) -> None:
     """Remove what a run left that was killed after its output was in place, unless another works there."""
-    partial = partial_path(output)
-    lines = partial.with_name(partial.name + ".journal")
+    partial, lines = kept_beside(output)
     if lines.exists():
         with suppress(OutputError, OSError):
             file = JournalFile(lines, Path(output))
-            partial.unlink(missing_ok=True)
+            if file.begun or is_ours(partial):
+                partial.unlink(missing_ok=True)
             file.close(remove=True)
 
 
@@ -91,12 +97,13 @@ def ended(output: str | os.PathLike[str]) -> Iterator[None]:
     OutputError
         If another run is writing them.
     """
-    partial = partial_path(output)
+    partial, lines = kept_beside(output)
     partial.parent.mkdir(parents=True, exist_ok=True)
-    file = JournalFile(partial.with_name(partial.name + ".journal"), Path(output))
+    file = JournalFile(lines, Path(output))
     try:
         yield
-        partial.unlink(missing_ok=True)
+        if file.begun or is_ours(partial):
+            partial.unlink(missing_ok=True)
         file.clear()  # so that it goes
     finally:
         file.close()
@@ -131,8 +138,7 @@ class Journal:
     def __init__(
         self, output: str | os.PathLike[str], key: Mapping[str, Any], curves: int, overwrite: bool = False
     ) -> None:
-        self.partial = partial_path(output)
-        self.path = self.partial.with_name(self.partial.name + ".journal")
+        self.partial, self.path = kept_beside(output)
         self.done: list[Tile] = []
         self._key, self._curves = provenance.plain(key), curves
         # a file that is mapped cannot be removed on Windows
@@ -163,7 +169,7 @@ class Journal:
     def _find(self) -> None:
         """Fill in the records of an earlier run that are whole."""
         first, tiles = self._lines.read()
-        if first is None or not self.partial.exists():
+        if first is None or "making" in first or not self.partial.exists():
             self._begin_anew()  # killed before anything was durable
             return
         head = self._head(first)
@@ -184,7 +190,15 @@ class Journal:
         self.done = [Tile(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
     def _begin_anew(self) -> None:
-        """Forget what is there; a partial file without a journal is nobody's, and may take the room that is needed."""
+        """Forget what is there; a partial file without a journal is nobody's, and may take the room that is needed.
+
+        A file of that name that no run has made is somebody's: a measurement, for all we know.
+        """
+        if self.partial.exists() and not self._lines.begun and not is_ours(self.partial):
+            raise OutputError(
+                f"{self.partial}: is there and is not of a run, which would keep its records under that name; move it"
+                " away, or choose another output"
+            )
         self._lines.clear()
         with suppress(OSError):
             self.partial.unlink(missing_ok=True)
@@ -204,7 +218,7 @@ class Journal:
                 " go on with the fvproc that wrote it, or give --overwrite (overwrite=True) to begin anew"
             )
         theirs = head["key"]
-        other = [name for name, value in self._key.items() if theirs.get(name) != value]
+        other = [name for name, value in self._key.items() if not _same(theirs.get(name), value)]
         if other:
             told = "; ".join(f"{_SPOKEN[name]} ({_difference(theirs.get(name), self._key[name])})" for name in other)
             raise OutputError(
@@ -300,12 +314,16 @@ class Journal:
 
     def _begin(self) -> None:
         """Make the partial file at its full size, then the journal's first line."""
+        # killed meanwhile, we leave a file of which only this line tells that it is ours
+        self._lines.write([{"making": self.partial.name}])
         try:
             offset = allocate(self.partial, self._curves)
         except OSError:
             with suppress(OSError):
                 self.partial.unlink()  # what does not fit shall not fill the disk
+            self._lines.clear()
             raise
+        self._lines.clear()
         self._file = PartialFile(self.partial, offset)
         head = {"version": FORMAT_VERSION, "key": self._key, "offset": offset}
         self._lines.write([{"head": head, "crc32": zlib.crc32(provenance.to_json(head).encode())}])
@@ -363,6 +381,14 @@ def _joined(tiles: Sequence[Tile]) -> list[Tile]:
         else:
             joined.append(tile)
     return joined
+
+
+def _same(then: Any, now: Any) -> bool:
+    """Return whether two values of a key are the same, a time of modification to what file systems keep of it."""
+    name = "modified_ns"
+    if isinstance(then, dict) and isinstance(now, dict) and {type(then.get(name)), type(now.get(name))} == {int}:
+        return readers.same_time(then[name], now[name]) and {**then, name: now[name]} == now
+    return bool(then == now)
 
 
 def _difference(then: Any, now: Any) -> str:

@@ -15,6 +15,9 @@ from typing import IO, Any
 from fvproc import provenance
 from fvproc.errors import OutputError
 
+# how the first line of a journal begins: what a run had in mind, or the note that it is making its partial file
+_BEGINNINGS = (b'{"crc32":', b'{"making":')
+
 
 class JournalFile:
     """The open journal, locked for this process; the system unlocks it whatever way the process ends.
@@ -29,13 +32,21 @@ class JournalFile:
     Raises
     ------
     OutputError
-        If another process holds the lock.
+        If another process holds the lock, or a file of that name is there that is no journal.
     """
 
     def __init__(self, path: Path, output: Path) -> None:
         self._path = path
         self._file = _locked(path, output)
         self._torn = False
+        self._file.seek(0)
+        content = self._file.read()
+        self.begun = bool(content)  # whether a run has noted anything
+        if not _is_ours(content):
+            self._file.close()
+            raise OutputError(
+                f"{path}: is there and is no journal of a run; move it away, or choose another output than {output}"
+            )
 
     def read(self) -> tuple[dict[str, Any] | None, set[tuple[int, int, int]]]:
         """Return the first line and (start, stop, crc32) of the others; None in place of the first if it is not whole.
@@ -75,6 +86,13 @@ class JournalFile:
         # only now: who gets the lock must not lose the file to us
         with suppress(OSError):
             self._file.close()
+
+
+def _is_ours(content: bytes) -> bool:
+    """Return whether a file is a journal, however damaged, or empty: of any other no byte may be lost."""
+    if any(content.startswith(begin) or begin.startswith(content) for begin in _BEGINNINGS):
+        return True
+    return bool(_noted(content.split(b"\n")))
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

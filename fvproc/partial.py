@@ -16,8 +16,9 @@ import numpy as np
 
 from fvproc.maps import not_computed
 from fvproc.quantities import RECORD
-from fvproc.storage import new_hdf5
+from fvproc.storage import new_hdf5, read_hdf5
 
+_FORMAT = "fvproc-partial"
 _BLOCK = 1 << 16  # records that are written at a time
 
 
@@ -88,12 +89,23 @@ class PartialFile:
         self._file.close()
 
 
+def is_ours(path: Path) -> bool:
+    """Return whether a file is one that `allocate` made, or empty: of any other no byte may be lost."""
+    try:
+        if path.stat().st_size == 0:
+            return True
+        with read_hdf5(path) as file:
+            return bool(file.attrs.get("format") == _FORMAT)
+    except Exception:  # h5py raises whatever damage leads to
+        return False
+
+
 def allocate(path: Path, curves: int) -> int:
     """Make the partial file with every record as not computed; return where the records begin in it, bytes."""
     import h5py
 
     with new_hdf5(path) as file:
-        file.attrs["format"] = "fvproc-partial"
+        file.attrs["format"] = _FORMAT
         plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         plist.set_layout(h5py.h5d.CONTIGUOUS)
         plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)

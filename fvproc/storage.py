@@ -1,8 +1,10 @@
-"""New HDF5 files on disks that may be full: the error is told, and the HDF5 library does not learn of it."""
+"""HDF5 files where file systems refuse: new ones on full disks, of which the library must not learn; locks to read."""
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from os import PathLike
@@ -12,6 +14,29 @@ from typing import Any
 from fvproc.errors import OutputError
 
 _REMEDY = "nothing is kept: make room there, or choose another disk"
+
+
+# what a file system without locks answers: ENOLCK of a network's, EOPNOTSUPP of some in user space
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+
+
+def read_hdf5(path: str | PathLike[str]) -> Any:
+    """Return an `h5py.File` to read, locked for reading where the file system has locks: nobody writes it meanwhile.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read, or is being written.
+    """
+    import h5py
+
+    try:
+        return h5py.File(path, "r", locking="best-effort")
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    # not at once: the library refuses a file that this process has open with another choice
+    return h5py.File(path, "r", locking=False)
 
 
 class _Patient:
@@ -128,7 +153,8 @@ def whole_hdf5(path: str | PathLike[str]) -> Iterator[tuple[Any, Callable[[], No
         If the file cannot be made, written or finished.
     """
     path = Path(path)
-    partial = path.with_name(path.name + ".partial")
+    # a name that nothing else has: neither a measurement, nor what a run of that output keeps
+    partial = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
         opened = watched_hdf5(partial)
         file, require_written = opened.__enter__()

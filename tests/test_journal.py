@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 import zlib
+from contextlib import ExitStack
 from pathlib import Path
 
 import h5py
@@ -199,7 +200,13 @@ def test_no_damage_gives_wrong_records(data):
         try:
             again, records = begin(folder)
         except OutputError:
-            again, records = begin(folder, overwrite=True)
+            try:
+                again, records = begin(folder, overwrite=True)
+            except OutputError as error:  # nothing tells any more that it is ours
+                assert "move it away" in str(error)
+                for left in folder.iterdir():
+                    left.unlink()
+                again, records = begin(folder)
             assert again.kept() == 0
         for tile in again.done:
             assert records[tile.start : tile.stop].tobytes() == truth[tile.start : tile.stop].tobytes()
@@ -227,6 +234,53 @@ def test_lines_that_lie_are_passed_over(tmp_path, truth):
     again, _ = begin(tmp_path)
     assert again.done == [Tile(0, 5)]
     again.close()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["out.h5.partial", "out.h5.partial.journal"])
+def test_a_file_of_that_name_that_no_run_has_made_keeps_every_byte(tmp_path, truth, name, overwrite):
+    theirs = tmp_path / name
+    for content in (b"a measurement", b"{}\n[1]\n", b"\x89HDF\r\n\x1a\n"):
+        theirs.write_bytes(content)
+        with pytest.raises(OutputError, match=rf"{name}: is there and is .*; move it away"):
+            begin(tmp_path, overwrite=overwrite)
+        journal.sweep(tmp_path / "out.h5")
+        assert theirs.read_bytes() == content
+        assert list(tmp_path.iterdir()) == [theirs]
+
+
+def test_what_a_run_left_that_died_while_it_made_its_partial_file_is_no_obstacle(tmp_path, truth, monkeypatch):
+    def die(path, curves):
+        path.write_bytes(b"half of an HDF5 file")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, ExitStack() as stack, pytest.raises(KeyboardInterrupt):
+        patch.setattr(journal, "allocate", die)
+        kept, _ = begin(tmp_path)
+        stack.callback(kept.close)
+        kept.place(Tile(0, 5), truth[:5])
+        kept.commit()
+    assert partial_path(tmp_path / "out.h5").read_bytes() == b"half of an HDF5 file"
+    again, _ = begin(tmp_path)
+    again.place(Tile(0, 5), truth[:5])
+    again.commit()
+    assert again.kept() == 5
+    again.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_time_that_another_client_of_the_share_rounds_is_the_same(tmp_path, truth):
+    key = {**KEY, "input": {"name": "map.spm", "modified_ns": 10**18}}
+    kept, _ = begin(tmp_path, key)
+    kept.place(Tile(0, 5), truth[:5])
+    kept.commit()
+    kept.close()
+    again, _ = begin(tmp_path, {**key, "input": {"name": "map.spm", "modified_ns": 10**18 + 1_900_000_000}})
+    assert again.kept() == 5
+    again.close()
+    for change in ({"modified_ns": 10**18 + 2_100_000_000}, {"name": "other.spm"}):
+        with pytest.raises(OutputError, match="the input has changed"):
+            begin(tmp_path, {**key, "input": {**key["input"], **change}})
 
 
 class Full:

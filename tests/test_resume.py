@@ -288,3 +288,16 @@ def test_arrays_leave_no_partial_file(tmp_path, often):
     with pytest.raises(Stopped):
         fv.process(volume, output=tmp_path / "out.h5", progress=StopAfter(1, Stopped()))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["map.h5.partial", "map.h5.partial.journal"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_input_that_is_named_like_what_a_run_keeps_is_not_touched(curves_file, tmp_path, name, overwrite):
+    path = tmp_path / name
+    path.write_bytes(curves_file.read_bytes())
+    for output in ([tmp_path / "map.h5"], [tmp_path / "map.h5", tmp_path / "map.tif"]):
+        with pytest.raises(OutputError, match=rf"{name}: is the input; choose another output"):
+            fv.process(path, output=output, overwrite=overwrite)
+    assert path.read_bytes() == curves_file.read_bytes()
+    fv.convert(path, tmp_path / "map.h5")
+    assert path.read_bytes() == curves_file.read_bytes()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+import fvproc as fv
 from fvproc import storage
 
 
@@ -64,3 +66,48 @@ def test_a_full_disk_ends_in_its_own_error_and_no_crash(tmp_path, room):
 def test_a_file_that_cannot_be_made_is_told(tmp_path):
     with pytest.raises(FileNotFoundError), storage.new_hdf5(tmp_path / "nowhere" / "file.h5"):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_can_be_read_from(curves_file, monkeypatch, number):
+    honest = h5py.File
+
+    def file(path, mode="r", locking=None):
+        if locking is not False:
+            raise OSError(number, "unable to lock file")
+        return honest(path, mode, locking=locking)
+
+    want = fv.process(curves_file)["modulus"]
+    monkeypatch.setattr(h5py, "File", file)
+    np.testing.assert_array_equal(fv.process(curves_file)["modulus"], want)
+
+
+def test_a_file_that_is_being_written_is_not_read(tmp_path, monkeypatch):
+    """Only what tells of missing locks is let pass."""
+    asked = []
+
+    def file(path, mode="r", locking=None):
+        asked.append(locking)
+        raise OSError(errno.EAGAIN, "unable to lock file")
+
+    monkeypatch.setattr(h5py, "File", file)
+    with pytest.raises(BlockingIOError):
+        storage.read_hdf5(tmp_path / "map.h5")
+    assert asked == ["best-effort"]
+
+
+def test_nobody_else_opens_hdf5_to_read():
+    package = Path(storage.__file__).parent
+    others = [path for path in package.rglob("*.py") if "h5py.File(" in path.read_text(encoding="utf-8")]
+    assert others == [Path(storage.__file__)]
+
+
+def test_a_new_file_takes_no_name_but_its_own(tmp_path):
+    """A measurement may have any other."""
+    others = [tmp_path / name for name in ("new.h5.partial", "new.h5.tmp", ".new.h5")]
+    for other in others:
+        other.write_text("a measurement")
+    with storage.whole_hdf5(tmp_path / "new.h5") as (file, _):
+        file.attrs["whole"] = 1
+    assert {other.read_text() for other in others} == {"a measurement"}
+    assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / "new.h5"])

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from fvproc.errors import CalibrationError, FileFormatError
 from fvproc.readers.hdf5_heaps import MAGIC, require_sound_heaps
+from fvproc.storage import read_hdf5
 from fvproc.volume import ForceVolume, RawTile, Tile, VendorMap
 
 GROUP = "fvproc.readers"  # entry-point group: one module (or object) per format
@@ -38,6 +39,7 @@ _BEGINNINGS = {"curves": b"\x89HDF\r\n\x1a\n", "jpk": b"PK\x03\x04"}
 _LAST = "afmformats"  # claims what nobody else does, so that plug-ins go before it
 
 _HEAD_BYTES = 4096
+_TIME_TOLERANCE_NS = 2_000_000_000
 # what is packed, where in the head that is told, and how
 _ARCHIVES = {
     "gzip": (0, b"\x1f\x8b"),
@@ -263,9 +265,7 @@ def _holds_maps(name: str, head: bytes) -> bool:
     """Tell whether a file is an HDF5 or NPZ output of a run; those who ask for curves in it took one for the other."""
     try:
         if head.startswith(MAGIC):
-            import h5py
-
-            with h5py.File(name, "r", locking="best-effort") as file:
+            with read_hdf5(name) as file:
                 return bool(file.attrs.get("format") == "fvproc-maps")
         if head.startswith(_BEGINNINGS["jpk"]):
             with zipfile.ZipFile(name) as archive:
@@ -273,6 +273,11 @@ def _holds_maps(name: str, head: bytes) -> bool:
     except Exception:  # h5py and zipfile raise whatever damage leads to
         pass
     return False
+
+
+def same_time(one_ns: int, other_ns: int) -> bool:
+    """Return whether two times of modification may be one: clients of a share may round it by up to 2 s (FAT)."""
+    return abs(one_ns - other_ns) <= _TIME_TOLERANCE_NS
 
 
 def require_unchanged(volume: ForceVolume) -> None:
@@ -283,8 +288,7 @@ def require_unchanged(volume: ForceVolume) -> None:
         status = Path(volume.path).stat()
     except OSError as error:
         raise FileFormatError(f"{volume.path}: the file cannot be reached: {error.strerror or error}") from None
-    # clients of one network share may round the time differently, by up to 2 s (FAT)
-    if status.st_size != volume.file_size or abs(status.st_mtime_ns - volume.modified_ns) > 2_000_000_000:
+    if status.st_size != volume.file_size or not same_time(status.st_mtime_ns, volume.modified_ns):
         raise FileFormatError(
             f"{volume.path}: the file has changed since it was opened ({volume.file_size} bytes then,"
             f" {status.st_size} now): open it again"

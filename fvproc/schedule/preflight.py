@@ -6,13 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fvproc import engine
+from fvproc import engine, readers
 from fvproc.errors import FvprocError
 from fvproc.schedule import vigil
 from fvproc.volume import ForceVolume
-
-# Machines that share a file may round its time differently, by up to 2 s (FAT).
-_TIME_TOLERANCE_NS = 2_000_000_000
 
 
 def check(volume: ForceVolume, client: Any, patience: float, answer: float = vigil.ANSWER) -> set[str]:
@@ -110,7 +107,7 @@ def agree(who: str, seen: Any, volume: ForceVolume) -> None:
             f"{who}: sees {volume.path} with {size} bytes, this machine with {volume.file_size};"
             " workers must read the same file"
         )
-    if abs(modified_ns - volume.modified_ns) > _TIME_TOLERANCE_NS:
+    if not readers.same_time(modified_ns, volume.modified_ns):
         raise FvprocError(
             f"{who}: sees {volume.path} as changed {(modified_ns - volume.modified_ns) / 1e9:+.1f} s away from when"
             " this machine saw it changed; workers must read the same file, and a copy must keep its time"

@@ -16,6 +16,7 @@ from fvproc import engine, provenance, readers, writers
 from fvproc.errors import FileFormatError, FvprocError
 from fvproc.maps import ParameterMaps, not_computed
 from fvproc.recipe import Recipe
+from fvproc.storage import read_hdf5
 from fvproc.volume import ForceVolume
 
 PathName = str | PathLike[str]
@@ -98,10 +99,8 @@ def _is_tiff(path: PathName) -> bool:
 
 
 def _of_hdf5(path: Path, recipe: Recipe) -> Mapping[str, Any]:
-    import h5py
-
     try:
-        with h5py.File(path, "r") as file:
+        with read_hdf5(path) as file:
             return _mapping(json.loads(file["entry/process/provenance/data"][()]))
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         # h5py answers damage with any of these

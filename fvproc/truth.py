@@ -12,6 +12,7 @@ from fvproc.errors import FvprocError
 from fvproc.maps import ParameterMaps
 from fvproc.quantities import readable
 from fvproc.simulate import MATERIALS
+from fvproc.storage import read_hdf5
 
 
 def read_truth(path: str | PathLike[str]) -> dict[str, np.ndarray]:
@@ -22,9 +23,7 @@ def read_truth(path: str | PathLike[str]) -> dict[str, np.ndarray]:
     FvprocError
         If the file holds none.
     """
-    import h5py
-
-    with h5py.File(path, "r") as file:
+    with read_hdf5(path) as file:
         if "truth" not in file:
             raise FvprocError(f"{path}: holds no /truth; only simulated files do")
         return {name: dataset[()] for name, dataset in file["truth"].items()}

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import h5py
 import numpy as np
 
 from fvproc.errors import CalibrationError, FileFormatError
 from fvproc.readers.channel_units import require_direction
+from fvproc.storage import read_hdf5
 from fvproc.volume import Branch, Calibration, Channel, ForceVolume, Grid, RawBranch, RawTile, Setting, Tile, VendorMap
 
 __all__ = ["description", "name", "open", "read", "sniff", "suffixes", "vendor_maps"]
@@ -147,7 +147,7 @@ def _plausible(head: bytes, suffix: str, path: str) -> bool:
         return head.startswith(b"PK\x03\x04")
     if suffix == ".h5":
         try:
-            with h5py.File(path, "r", locking="best-effort") as file:
+            with read_hdf5(path) as file:
                 return "afmformats" in str(file.attrs.get("software", ""))
         except Exception:  # h5py raises whatever damage leads to
             return False

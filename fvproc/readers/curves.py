@@ -32,6 +32,7 @@ from fvproc.readers.curves_description import describe, text
 from fvproc.readers.curves_layout import BRANCHES, FORMAT, VENDOR_MAPS, hyperslabs
 from fvproc.readers.curves_writer import CurvesWriter
 from fvproc.readers.hdf5_chunks import Chunks, chunks_of
+from fvproc.storage import read_hdf5
 from fvproc.volume import ForceVolume, RawBranch, RawTile, Tile, VendorMap
 
 __all__ = ["CurvesWriter", "description", "name", "open", "read", "sniff", "suffixes", "vendor_maps"]
@@ -49,7 +50,7 @@ def sniff(head: bytes, path: str) -> bool:
     if not head.startswith(_SIGNATURE):
         return False
     try:
-        with h5py.File(path, "r", locking="best-effort") as file:
+        with read_hdf5(path) as file:
             return text(file.attrs.get("format")) == FORMAT
     except _DAMAGE:
         return True
@@ -177,7 +178,7 @@ class _Source:
 
     def _dataset(self, where: str) -> h5py.Dataset:
         if self._file is None:
-            self._file = h5py.File(self._volume.path, "r", locking="best-effort")
+            self._file = read_hdf5(self._volume.path)
         return self._file[where]
 
     @contextmanager
@@ -194,7 +195,7 @@ class _Source:
 @contextmanager
 def _opened(path: str) -> Iterator[h5py.File]:
     try:
-        file = h5py.File(path, "r", locking="best-effort")
+        file = read_hdf5(path)
     except OSError as error:
         why = str(error)
         if "truncated" in why:

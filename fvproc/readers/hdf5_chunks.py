@@ -21,6 +21,7 @@ import numpy as np
 
 from fvproc.errors import FileFormatError
 from fvproc.readers.blocks import buffer
+from fvproc.storage import read_hdf5
 
 LARGEST = 1 << 28  # bytes of a chunk, decompressed
 _COUNT = 1 << 20  # chunks of a dataset whose places are kept; 20 bytes each
@@ -192,7 +193,7 @@ if hasattr(os, "register_at_fork"):
 
 @lru_cache(_KEPT)
 def _indexed(path: str, where: str, file_size: int, modified_ns: int) -> Chunks | None:
-    with h5py.File(path, "r", locking="best-effort") as file:
+    with read_hdf5(path) as file:
         dataset = file[where]
         filters = _pipeline(dataset)
         # with a user block, versions of HDF5 differ in where they count places from

@@ -46,6 +46,7 @@ from fvproc.readers.channel_units import channel, require_direction, stored_as
 from fvproc.readers.curves_layout import BRANCHES, common_alignment
 from fvproc.readers.hdf5_chunks import chunks_of, plain
 from fvproc.readers.mapping_file import CALIBRATION, SCAN, load, plain_axes
+from fvproc.storage import read_hdf5
 from fvproc.volume import Branch, Calibration, ForceVolume, Grid, RawBranch, RawTile, Setting, Tile, VendorMap
 
 __all__ = ["description", "name", "open", "open_with", "read", "sniff", "suffixes", "vendor_maps"]
@@ -169,7 +170,7 @@ def vendor_maps(volume: ForceVolume) -> dict[str, VendorMap]:
 @contextmanager
 def _opened(path: str) -> Iterator[h5py.File]:
     try:
-        with h5py.File(path, "r", locking="best-effort") as file:
+        with read_hdf5(path) as file:
             yield file
     except FileFormatError:
         raise

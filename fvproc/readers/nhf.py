@@ -27,6 +27,7 @@ from fvproc.readers.channel_units import channel, stored_as
 from fvproc.readers.hdf5_chunks import LARGEST, chunks_of, plain
 from fvproc.readers.nanosurf_header import refuse
 from fvproc.readers.nhf_layout import MOST, Channel, Layout, Segment, layout, version
+from fvproc.storage import read_hdf5
 from fvproc.volume import Branch, Calibration, ForceVolume, Grid, RawBranch, RawTile, Setting, Tile, VendorMap
 
 __all__ = ["description", "name", "open", "read", "sniff", "suffixes", "vendor_maps"]
@@ -49,7 +50,7 @@ def sniff(head: bytes, path: str) -> bool:
     if not head.startswith(_MAGIC):
         return False
     try:
-        with h5py.File(path, "r", locking="best-effort") as file:
+        with read_hdf5(path) as file:
             return version(file) is not None
     except _DAMAGE:
         return False
@@ -119,7 +120,7 @@ def vendor_maps(volume: ForceVolume) -> dict[str, VendorMap]:
 @contextmanager
 def _opened(path: str) -> Iterator[h5py.File]:
     try:
-        with h5py.File(path, "r", locking="best-effort") as file:
+        with read_hdf5(path) as file:
             yield file
     except (FileFormatError, CalibrationError):
         raise
@@ -218,7 +219,7 @@ def _branch(path: str, segment: Segment, samples: int, sign: float, constant: Se
 @lru_cache(maxsize=8)
 def _starts(path: str, size: int, modified: int, where: str) -> np.ndarray:
     """Return where each curve begins in its channels, and where the last one ends; known once in a process."""
-    with h5py.File(path, "r", locking="best-effort") as file:
+    with read_hdf5(path) as file:
         return np.concatenate([[0], np.cumsum(np.asarray(file[where][...], np.int64))])
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from fvproc.errors import FileFormatError
 from fvproc.readers import mapping
 from fvproc.readers.channel_units import FORCES, LENGTHS, VOLTS
+from fvproc.storage import read_hdf5
 from fvproc.volume import ForceVolume
 
 __all__ = ["description", "name", "open", "read", "sniff", "suffixes", "vendor_maps"]
@@ -72,7 +73,7 @@ def sniff(head: bytes, path: str) -> bool:
     if not head.startswith(_MAGIC):
         return False
     try:
-        with h5py.File(path, "r", locking="best-effort") as file:
+        with read_hdf5(path) as file:
             return next(_marked(file), None) is not None
     except _DAMAGE:
         return False
@@ -87,7 +88,7 @@ def open(path: str) -> ForceVolume:
         If the file holds no force curves, or leaves open which dataset, axis or direction is which.
     """
     try:
-        with h5py.File(path, "r", locking="best-effort") as file:
+        with read_hdf5(path) as file:
             told = _mapping(path, file)
     except FileFormatError:
         raise

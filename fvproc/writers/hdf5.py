@@ -16,7 +16,7 @@ from fvproc import provenance as origin
 from fvproc.errors import FileFormatError
 from fvproc.maps import ParameterMaps, not_computed
 from fvproc.quantities import FLAG_MEANINGS, QUANTITIES, RECORD
-from fvproc.storage import new_hdf5
+from fvproc.storage import new_hdf5, read_hdf5
 from fvproc.volume import Grid, VendorMap
 from fvproc.writers import packing
 
@@ -224,7 +224,7 @@ def _write_vendor(entry: h5py.Group, maps: ParameterMaps, pool: ThreadPoolExecut
 def holds_maps(path: str | PathLike[str]) -> bool:
     """Return whether a file is HDF5 with maps of a run in it; False for anything else, without complaint."""
     try:
-        with h5py.File(path) as file:
+        with read_hdf5(path) as file:
             return "entry/maps/flags" in file
     except OSError:
         return False
@@ -240,7 +240,7 @@ def read(path: str | PathLike[str]) -> ParameterMaps:
     """
     name = str(Path(path))
     try:
-        with h5py.File(path, "r") as file:
+        with read_hdf5(path) as file:
             _require_output(file, name)
             entry = file["entry"]
             grid = _read_grid(entry)

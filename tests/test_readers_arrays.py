@@ -177,3 +177,16 @@ def test_arrays_can_be_converted(content: dict[str, Any], tmp_path: Path) -> Non
     fv.convert(volume_of(content), tmp_path / "out.h5")
     want = fv.process(content["path"], RECIPE)["modulus"]
     np.testing.assert_array_equal(fv.process(tmp_path / "out.h5", RECIPE)["modulus"], want)
+
+
+def test_results_that_a_cluster_holds_are_refused(content: dict[str, Any]) -> None:
+    def persisted(array: np.ndarray) -> Any:
+        return client.persist(dask.array.from_array(array, chunks=(2, 5, -1)))
+
+    one = distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None, protocol="inproc")
+    with (
+        one,
+        distributed.Client(one, set_as_default=False) as client,
+        pytest.raises(FileFormatError, match=r"as it was before persist\(\), or store it"),
+    ):
+        volume_of(content, persisted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -113,11 +114,12 @@ def from_arrays(
     ArrayVolume
         Arrays are not copied: they must not change while the volume is used. Over a cluster, NumPy arrays are refused,
         since every worker would need a copy; Dask and Zarr arrays are sent as what they are, a recipe and a store.
+        Dask arrays that were persisted on a cluster are refused.
 
     Raises
     ------
     FileFormatError
-        If shapes do not fit, a unit is missing, or z runs the wrong way.
+        If shapes do not fit, a unit is missing, z runs the wrong way, or an array was persisted on a cluster.
     CalibrationError
         If a calibration value is not finite and positive, or a sensitivity is given for what is in metres already.
 
@@ -131,6 +133,7 @@ def from_arrays(
     sensitivities = calibration.override(deflection_sensitivity=deflection_sensitivity, z_sensitivity=z_sensitivity)
     if not (isinstance(z, (tuple, list)) and len(z) == 2):
         raise FileFormatError(f"{label}: z: expected two arrays, (z of approach, z of retract), not {type(z).__name__}")
+    _refuse_persisted(label, approach, retract, *z)
     arrays: dict[str, Any] = {}
     parts = []
     shape = _shape(label, "approach", approach)
@@ -239,6 +242,17 @@ def _curves(volume: ArrayVolume, key: str, dtype: str, tile: Tile) -> np.ndarray
         for part, index in _slices(len(array.shape), tile, volume.grid.nx):
             values[part] = _computed(array[index]).reshape(-1, array.shape[-1])
     return values
+
+
+def _refuse_persisted(label: str, *arrays: Any) -> None:
+    """Raise FileFormatError for results that a cluster holds: a tile would be a task that waits for tasks."""
+    distributed = sys.modules.get("distributed")  # without it nobody has any
+    for array in arrays:
+        if distributed is not None and hasattr(array, "__dask_graph__") and distributed.futures_of(array):
+            raise FileFormatError(
+                f"{label}: a Dask array of results that a cluster holds, as after persist(), cannot be read tile by"
+                " tile: give it as it was before persist(), or store it (dask.array.to_zarr) and give what was stored"
+            )
 
 
 def _computed(block: Any) -> np.ndarray:

@@ -41,8 +41,9 @@ def process(
         What `open` returned, or a path to open.
     recipe : Recipe, optional
         What to compute; by default a DMT fit by maximum likelihood with the tip of the file.
-    client : distributed.Client or str, optional
-        A cluster to run on, or its scheduler's address. By default threads of this process.
+    client : distributed.Client, distributed.deploy.Cluster or str, optional
+        A cluster to run on, as a client of it, itself, or as its scheduler's address. By default threads of this
+        process.
     threads : int, optional
         Number of threads of this process, which compute and then write; by default one for each core that it may use.
     output : path-like or sequence of them, optional

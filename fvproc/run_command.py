@@ -107,7 +107,7 @@ def _run_several(options: argparse.Namespace, inputs: list[Path], client: Any) -
             overwrite=options.overwrite,
             resume=options.resume,
             tile_bytes=options.tile_bytes,
-            progress=None if options.quiet or options.json else progress.Bar(files=len(inputs)),
+            progress=progress.Tally() if options.quiet or options.json else progress.Bar(files=len(inputs)),
             open_volume=lambda path: api.open(path, **given),
             told=tell,
         )
@@ -158,7 +158,7 @@ def _cluster(options: argparse.Namespace) -> Iterator[Any]:
     elif options.scheduler or options.scheduler_file:
         client = schedule.connect(options.scheduler, options.scheduler_file, certificates)
         if not options.json:
-            _say(f"dashboard of the cluster: {client.dashboard_link or 'none'}", options)
+            _say(f"dashboard of the cluster: {schedule.dashboard_link(client) or 'none'}", options)
         try:
             yield client
         finally:

@@ -6,7 +6,7 @@ The way of a tile through it: `flow` cuts tiles from jobs and keeps a bounded wi
 
 from fvproc.schedule.cluster import ClusterCrew
 from fvproc.schedule.collections import lazy, to_dask
-from fvproc.schedule.connect import Certificates, connect, local_processes
+from fvproc.schedule.connect import Certificates, connect, dashboard_link, local_processes
 from fvproc.schedule.crews import crew
 from fvproc.schedule.flow import run
 from fvproc.schedule.threads import ThreadCrew
@@ -25,6 +25,7 @@ __all__ = [
     "connect",
     "crew",
     "cut",
+    "dashboard_link",
     "lazy",
     "local_processes",
     "run",

@@ -14,7 +14,7 @@ from fvproc.errors import FvprocError
 from fvproc.maps import joined, not_computed
 from fvproc.quantities import RECORD
 from fvproc.recipe import Recipe
-from fvproc.schedule import preflight
+from fvproc.schedule import preflight, settings
 from fvproc.schedule.work import TILE_BYTES, Errand, Failure, attempt, base_curves, split
 from fvproc.volume import ForceVolume, Tile
 
@@ -124,6 +124,7 @@ class _Curves:
 
 def _array(volume: ForceVolume, block: _Records | _Curves, tail: tuple[int, ...], dtype: np.dtype) -> Any:
     """Return the array of all blocks: its graph names one function, whatever their number."""
+    settings.dask()
     import dask.array as da
 
     return da.map_blocks(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fvproc.errors import FvprocError
+from fvproc.schedule import settings, shield
 
 # Nothing that fvproc starts by itself may be reached from another machine.
 LOOPBACK = "127.0.0.1"
@@ -67,6 +70,7 @@ def connect(
     FvprocError
         If the address or the file is none, a certificate is missing, or no scheduler answers.
     """
+    settings.dask()
     from distributed import Client
     from distributed.comm import resolve_address
 
@@ -101,6 +105,53 @@ def _address_in(scheduler_file: str) -> str:
         ) from None
 
 
+def is_cluster(client: Any) -> bool:
+    """Return whether a caller gave a cluster, such as `LocalCluster`, in place of a client of it."""
+    deploy = sys.modules.get("distributed.deploy.cluster")  # who has a cluster has imported it
+    return deploy is not None and isinstance(client, deploy.Cluster)
+
+
+def client_of(cluster: Any) -> Any:
+    """Return a client of a cluster; the caller closes it.
+
+    Raises
+    ------
+    FvprocError
+        If the cluster is closed.
+    """
+    from distributed import Client
+
+    if cluster.status.name != "running":
+        raise FvprocError(f"client = {cluster!r}: the cluster is {cluster.status.name}; give one that runs")
+    return Client(cluster, set_as_default=False)
+
+
+def require_usable(client: Any) -> None:
+    """Raise FvprocError unless a caller's client is one, and can be waited for."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None or not isinstance(client, distributed.Client):
+        raise FvprocError(
+            f"client = {client!r}: expected a distributed.Client, a cluster, or a scheduler's address such as"
+            f" 'tcp://host:8786', not {type(client).__name__}"
+        )
+    if client.asynchronous:
+        raise FvprocError(
+            "client: an asynchronous client cannot be waited for; give a Client(…) without asynchronous=True, and from"
+            " a coroutine call through asyncio.to_thread"
+        )
+    if client.status != "running":
+        raise FvprocError(f"client: its connection is {client.status}; give a new Client(…) of the cluster")
+
+
+def dashboard_link(client: Any) -> str | None:
+    """Return the address of a cluster's dashboard; None where it has none, or where Dask's format of it is broken."""
+    try:
+        return str(client.dashboard_link or "") or None
+    except (KeyError, ValueError, IndexError, AttributeError, TypeError):
+        # distributed.dashboard.link may name environment variables that are not set
+        return None
+
+
 @contextmanager
 def local_processes(number: int) -> Iterator[Any]:
     """Yield a client of so many worker processes of one thread each, which only this machine can reach.
@@ -110,23 +161,41 @@ def local_processes(number: int) -> Iterator[Any]:
     Raises
     ------
     FvprocError
-        If `number` is below one.
+        If `number` is below one, or they cannot be started.
     """
     if number < 1:
         raise FvprocError(f"processes = {number!r}: at least one is needed")
+    settings.dask()
     from distributed import Client, LocalCluster
 
-    with (
-        LocalCluster(
-            n_workers=number,
-            threads_per_worker=1,
-            processes=True,
-            host=LOOPBACK,
-            dashboard_address=f"{LOOPBACK}:0",
-            # a laptop's memory is shared with everything else: a tile takes some megabytes, so no limit is needed
-            memory_limit=0,
-        ) as cluster,
-        # records need not pass through the scheduler: on this machine the client reaches every worker
-        Client(cluster, set_as_default=False, direct_to_workers=True) as client,
-    ):
+    with ExitStack() as stack:
+        try:
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=number,
+                    threads_per_worker=1,
+                    processes=True,
+                    host=LOOPBACK,
+                    dashboard_address=f"{LOOPBACK}:0",
+                    # a laptop's memory is shared with everything else: a tile takes some megabytes, so no limit is
+                    # needed
+                    memory_limit=0,
+                    preload=[shield.__name__],
+                )
+            )
+            # records need not pass through the scheduler: on this machine the client reaches every worker
+            client = stack.enter_context(Client(cluster, set_as_default=False, direct_to_workers=True))
+        except (OSError, RuntimeError, ValueError, TypeError) as error:
+            folder = settings.dask().config.get("temporary-directory", None) or tempfile.gettempdir()
+            raise FvprocError(
+                f"processes = {number}: they cannot be started: {_first_of(error)}; they need to write in {folder}"
+                " (DASK_TEMPORARY_DIRECTORY in the environment) and a port of this machine"
+            ) from error
         yield client
+
+
+def _first_of(error: BaseException) -> BaseException:
+    """Return what an error came of: Dask wraps it several times."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,6 +179,7 @@ def process_many(
 
     def jobs() -> Iterator[_FileJob]:
         for number, path in enumerate(inputs):
+            schedule.stop_if_asked()
             began = time.perf_counter()
             outputs = [Path(output_dir) / f"{path.stem}{suffix}" for suffix in suffixes]
             try:
@@ -190,6 +190,7 @@ def process_many(
                 if done is None:
                     ready = _FileJob(path, partial(note, number), began, volume, chosen, outputs, overwrite, resume)
             except (FvprocError, OSError) as error:
+                schedule.require_files(error)
                 event("file_failed", level=logging.ERROR, file=str(path), reason=str(error))
                 note(number, Result(path, error=str(error), seconds=time.perf_counter() - began))
                 continue
@@ -198,13 +199,9 @@ def process_many(
             else:
                 note(number, _result(path, volume, outputs, done, began, before=True))
 
-    queue = jobs()
     try:
         with processors.at_most(threads):
-            first = next(queue, None)
-            if first is not None:
-                with schedule.crew(first.volume, client=client, threads=threads, tile_bytes=tile_bytes) as crew:
-                    schedule.run(chain([first], queue), crew, progress)
+            schedule.run_all(jobs(), progress, client=client, threads=threads, tile_bytes=tile_bytes)
     except (FvprocError, KeyboardInterrupt) as error:
         left = [number for number in range(len(inputs)) if number not in results]
         for number in left:

@@ -39,6 +39,9 @@ class Tally:
     def staff(self, workers: int) -> None:
         """Workers joined or left."""
 
+    def tell(self, text: str) -> None:
+        """Something that people should know of the workers."""
+
     def finish(self) -> None:
         """No more tiles will come."""
 
@@ -90,6 +93,13 @@ class Bar(Tally):
         """Workers joined or left."""
         self._workers = workers
 
+    def tell(self, text: str) -> None:
+        """Something that people should know of the workers, on a line of its own."""
+        line = f"fvproc: {text}"
+        if self._terminal:
+            line = "\r" + line.ljust(shutil.get_terminal_size().columns - 1)
+        self._write(line + "\n")
+
     def finish(self) -> None:
         """No more tiles will come."""
         if self._began:
@@ -124,9 +134,12 @@ class Bar(Tally):
                 full = room * self._curves // max(self._all_curves, 1)
                 text = f"{text} [{'#' * full}{'.' * (room - full)}]"
             text = text[: width - 1].ljust(width - 1)
+        self._write(f"{before}{text}{after}")
+
+    def _write(self, text: str) -> None:
         if self._stream is not None:
             try:
-                self._stream.write(f"{before}{text}{after}")
+                self._stream.write(text)
                 self._stream.flush()
             except (OSError, ValueError):
                 self._stream = None  # closed, or its reader has left: no reason to end the run

@@ -53,7 +53,7 @@ class Hosts:
         folder = self.folder / "shim"
         folder.mkdir()
         (folder / "sitecustomize.py").write_text(code)
-        return {"PYTHONPATH": str(folder)}
+        return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
 
     def close(self) -> None:
         """Kill all of them."""

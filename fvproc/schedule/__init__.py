@@ -7,8 +7,9 @@ The way of a tile through it: `flow` cuts tiles from jobs and keeps a bounded wi
 from fvproc.schedule.cluster import ClusterCrew
 from fvproc.schedule.collections import lazy, to_dask
 from fvproc.schedule.connect import Certificates, connect, dashboard_link, local_processes
-from fvproc.schedule.crews import crew
-from fvproc.schedule.flow import run
+from fvproc.schedule.crews import crew, run_all
+from fvproc.schedule.flow import run, stop_if_asked
+from fvproc.schedule.limits import require_files
 from fvproc.schedule.threads import ThreadCrew
 from fvproc.schedule.work import TILE_BYTES, Crew, Errand, Failure, Job, Progress, cut
 
@@ -28,6 +29,9 @@ __all__ = [
     "dashboard_link",
     "lazy",
     "local_processes",
+    "require_files",
     "run",
+    "run_all",
+    "stop_if_asked",
     "to_dask",
 ]

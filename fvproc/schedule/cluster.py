@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import queue
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from typing import Any
-
-import numpy as np
 
 from fvproc import engine
 from fvproc.errors import FvprocError
-from fvproc.maps import joined
+from fvproc.events import event
 from fvproc.quantities import Flag
-from fvproc.schedule import preflight, vigil
-from fvproc.schedule.work import TILE_BYTES, Errand, Failure, Landed, Outcome, attempt, base_curves, split
+from fvproc.schedule import preflight, settings, vigil
+from fvproc.schedule.sight import Sight
+from fvproc.schedule.tasks import Report, deliver, task
+from fvproc.schedule.work import TILE_BYTES, Errand, Failure, Landed, Outcome, base_curves
 from fvproc.volume import ForceVolume, Tile
 
 # Raw curves that a worker holds at a time: each piece of a task costs it a tenth of a millisecond of Python.
@@ -34,6 +33,8 @@ _LATE_TIMES = 20
 _COUNT = 2.0
 _LOOK = 1.0
 _POLL = 0.01
+# How often curves that cannot be read are tried by workers that turn out not to see the file.
+_TRIES = 3
 
 
 @dataclass(slots=True)
@@ -82,19 +83,18 @@ class ClusterCrew:
         from distributed import as_completed
 
         self._client, self._tile_bytes = client, tile_bytes
-        self._patience = patience or vigil.setting("patience", vigil.PATIENCE)
-        self._late, self._answer = vigil.setting("late", vigil.LATE), vigil.setting("answer", vigil.ANSWER)
-        self._first = first
-        self._known = preflight.check(first, client, self._patience, self._answer)
-        self._newcomers: list[tuple[vigil.Question, list[str]]] = []
+        self._patience = patience or settings.duration("patience", vigil.PATIENCE)
+        self._late, self._answer = settings.duration("late", vigil.LATE), settings.duration("answer", vigil.ANSWER)
+        self._sight = Sight(client, preflight.check(first, client, self._patience, self._answer), self._answer)
+        self._news: list[str] = []
         self.workers = 1
         self._vigil = vigil.Vigil(client, self._answer)
-        self._present: list[str] = []
+        self._staff: dict[str, vigil.Worker] = {}
         self._flying: dict[str, _Flight] = {}
         self._errands: dict[int, tuple[Errand, Any]] = {}
         self._pace: dict[int, float] = {}
         self._slowest = 0.0
-        self._retried: set[tuple[int, int]] = set()
+        self._tries: dict[tuple[int, int], int] = {}
         self._doom: FvprocError | None = None
         self._landed = as_completed([], loop=client.loop, with_results=True, raise_errors=False)
         self._counted = self._peopled = self._looked = time.monotonic()
@@ -145,7 +145,7 @@ class ClusterCrew:
         if flight is None:
             return []  # its twin was first
         flight.twins.remove(future.key)
-        if flight.twins and not isinstance(result, _Report):
+        if flight.twins and not isinstance(result, Report):
             return []  # its twin may fare better
         for key in flight.twins:
             self._flying.pop(key).future.cancel()
@@ -156,24 +156,29 @@ class ClusterCrew:
         return not self._flying
 
     def forget(self, number: int) -> None:
-        """Let the workers drop an errand."""
+        """Let the workers drop an errand; its tiles in flight still land, since others may wait until nothing flies."""
         self._errands.pop(number, None)
         self._pace.pop(number, None)
 
-    def close(self) -> None:
+    def news(self) -> list[str]:
+        """Return what people should know of the workers, each once."""
+        news, self._news = self._news + self._sight.news(), []
+        return news
+
+    def close(self, seconds: float) -> None:
         """Cancel what is in flight."""
         flights, self._flying = list(self._flying.values()), {}
         if self._client.status == "running" and flights and self._doom is None:
             futures = [flight.future for flight in flights]
             with suppress(FvprocError):  # what is wrong was told already
-                vigil.ask(lambda: self._client.cancel(futures, force=True), self._answer, "the scheduler")
+                vigil.ask(lambda: self._client.cancel(futures, force=True), min(self._answer, seconds), "the scheduler")
         self._errands.clear()
 
     # ---- tasks
 
     def _pack(self, number: int, errand: Errand) -> None:
         """Have an errand held by the cluster, as a task of its own, so that a lost worker does not lose it."""
-        parcel = self._client.submit(_deliver, errand, pure=False, retries=3, **self._where())
+        parcel = self._client.submit(deliver, errand, pure=False, retries=3, **self._where())
         self._errands[number] = errand, parcel
 
     def _submit(self, number: int, tile: Tile, twins: list[str], others: Sequence[str] = ()) -> None:
@@ -189,17 +194,19 @@ class ClusterCrew:
         self._landed.add(future)
 
     def _where(self, others: Sequence[str] = ()) -> dict[str, Any]:
-        """Return where a task may go: anywhere unless some workers are silent, or `others` are better."""
-        workers = list(others) or (self._answering() if self._vigil.silent else [])
+        """Return where a task may go: anywhere unless some workers take none, see no input, or `others` are better."""
+        workers = list(others)
+        if not workers and (chosen := self._chosen()) != list(self._staff):
+            workers = chosen
         return {"workers": workers, "allow_other_workers": True} if workers else {}
 
     def _judged(self, flight: _Flight, future: Any, result: Any) -> list[Landed]:
         """Judge by the result, not by the future's status: a result may arrive while that says 'lost'."""
         number, tile = flight.number, flight.tile
         if number not in self._errands:
-            return []
+            return [_left(flight)]
         volume = self._errands[number][0].volume
-        if not isinstance(result, _Report):
+        if not isinstance(result, Report):
             return [Landed(number, tile, _fate(volume, tile, future, result), 0.0)]
         if result.kernel_version != engine.KERNEL_VERSION:
             raise FvprocError(
@@ -210,20 +217,36 @@ class ClusterCrew:
         landed = []
         for part, outcome in result.parts:
             if isinstance(outcome, Failure):
-                if (number, part.start) not in self._retried:
-                    # perhaps the file is fine and that worker's mount is not
-                    self._retried.add((number, part.start))
-                    self._submit(number, part, [], [each for each in self._answering() if each != result.worker])
-                    continue
-                outcome = Failure(part, outcome.flag, f"worker {result.worker}: {outcome.reason}")
-            landed.append(Landed(number, part, outcome, result.seconds))
+                if not self._again(number, part, result.worker):
+                    landed.append(Landed(number, part, self._blame(number, outcome, result.worker), result.seconds))
+            else:
+                landed.append(Landed(number, part, outcome, result.seconds))
         return landed
+
+    def _again(self, number: int, part: Tile, worker: str) -> bool:
+        """Have curves that a worker could not read tried by another: perhaps the file is fine and its mount is not."""
+        tries = self._tries[number, part.start] = self._tries.get((number, part.start), 0) + 1
+        others = [each for each in self._chosen() if each != worker]
+        if tries > 1:
+            # before they are given up: a worker without that mount must not have had them twice
+            self._sight.look(number, self._errands[number][0].volume, self._answering())
+            others = [each for each in self._chosen() if each != worker]
+            if tries > _TRIES or not (others and self._sight.lacks(worker)):
+                return False
+        self._submit(number, part, [], others)
+        return True
+
+    def _blame(self, number: int, failure: Failure, worker: str) -> Outcome:
+        """Return what curves end in that could not be read: of a file that no worker sees nothing can be."""
+        if unseen := self._sight.unseen(number):
+            return FvprocError(unseen)
+        return Failure(failure.tile, failure.flag, f"worker {worker}: {failure.reason}")
 
     # ---- the watchdog
 
     def _watch(self) -> list[Landed]:
         self._require_scheduler()
-        self._meet_newcomers()
+        self._sight.hear()
         now = time.monotonic()
         if now - self._counted > _COUNT:
             self._count()
@@ -235,7 +258,7 @@ class ClusterCrew:
                 if flight.twins[-1] == key and now - flight.since > max(flight.patience, _LATE_TIMES * self._slowest)
             ]
             if late:
-                self._look_after(late)
+                return self._look_after(late)
         return []
 
     def _require_scheduler(self) -> None:
@@ -246,37 +269,51 @@ class ClusterCrew:
             )
 
     def _count(self) -> None:
-        """Count the threads of workers that answer; that is the sign of life of the scheduler, too."""
-        threads = vigil.ask(self._client.nthreads, self._answer, "the scheduler")
+        """Count the threads of workers that take work; that is the sign of life of the scheduler, too."""
+        before, self._staff = self._staff, vigil.staff(self._client, self._answer)
         self._counted = time.monotonic()
-        self._present = list(threads)
-        if new := sorted(set(threads) - self._known):
-            self._known.update(new)
-            self._newcomers.append((preflight.introduction(self._first, self._client, new), new))
-        self._vigil.review(threads)
-        self.workers = max(1, sum(threads[worker] for worker in self._answering()))
+        volume = next((errand.volume for errand, _ in reversed(self._errands.values())), None)
+        self._sight.meet(self._staff, volume)
+        self._vigil.review(self._staff)
+        for address, worker in self._staff.items():
+            if worker.paused and not (address in before and before[address].paused):
+                event("worker_paused", level=logging.WARNING, worker=address)
+                self._news.append(
+                    f"worker {address} pauses, its memory is full: it takes no work until some is free;"
+                    " give it more (dask worker --memory-limit), or fewer threads"
+                )
+        self.workers = max(1, sum(self._staff[worker].threads for worker in self._chosen()))
         if self._answering():
             self._peopled = self._counted
         elif self._counted - self._peopled > self._patience:
             silent = ", ".join(sorted(self._vigil.silent))
-            state = f"no worker that answers (silent: {silent})" if silent else "no worker"
+            paused = ", ".join(address for address, worker in self._staff.items() if worker.paused)
+            told = [f"silent: {silent}"] if silent else []
+            told += [f"paused, with their memory full: {paused}; see dask worker --memory-limit"] if paused else []
+            state = f"no worker that answers ({'; '.join(told)})" if told else "no worker"
             raise FvprocError(f"the cluster has had {state} for {self._patience:g} s; start some and run again")
 
-    def _meet_newcomers(self) -> None:
-        """Refuse workers that joined and are not fit for the work, as the preflight does."""
-        for question, workers in list(self._newcomers):
-            with suppress(queue.Empty):
-                seen, error = question.answer(0.0)
-                self._newcomers.remove((question, workers))
-                # who gave no answer is gone, or was not ready for it: then asked again at the next count
-                fit = preflight.agree_all(seen, self._first) if error is None else set()
-                self._known -= set(workers) - fit
-
     def _answering(self) -> list[str]:
-        return [worker for worker in self._present if worker not in self._vigil.silent]
+        """Return the workers that answer and take work."""
+        return [
+            address for address, worker in self._staff.items() if worker.working and address not in self._vigil.silent
+        ]
 
-    def _look_after(self, late: list[_Flight]) -> None:
-        """Ask the workers that hold late tiles, or what these need, for a sign of life; twins for the silent ones'."""
+    def _chosen(self) -> list[str]:
+        """Return those of them that see the input; all of them if none does."""
+        answering = self._answering()
+        return [worker for worker in answering if not self._sight.lacks(worker)] or answering
+
+    def _look_after(self, late: list[_Flight]) -> list[Landed]:
+        """Ask the workers that hold late tiles, or what these need, for a sign of life; twins for the silent ones'.
+
+        Return the tiles that nobody waits for, of errands that are forgotten.
+        """
+        left = [flight for flight in late if flight.number not in self._errands]
+        for flight in left:
+            for key in flight.twins:
+                self._flying.pop(key).future.cancel()
+        late = [flight for flight in late if flight.number in self._errands]
         parcels = [parcel for _, parcel in self._errands.values()]
         held = vigil.holders(self._client, [*(flight.future for flight in late), *parcels], self._answer)
         alive = {
@@ -288,21 +325,25 @@ class ClusterCrew:
             if self._answering() and (not at or any(alive[worker] is False for worker in at)):
                 self._pack(number, errand)
         for flight in late:
-            if flight.number not in self._errands:
-                continue
             workers = held[flight.future.key]
             if any(alive[worker] is None for worker in workers):
                 continue  # known within seconds
             silent = any(alive[worker] is False for worker in workers)
             # what waits for an errand that was packed anew may be computed where it waits
             waits = flight.parcel != self._errands[flight.number][1].key
-            others = [worker for worker in self._answering() if waits or worker not in workers]
+            others = [worker for worker in self._chosen() if waits or worker not in workers]
             # one that answers may sit in a read that never ends, and a task that was meant for workers that are all
             # gone is not given to those that come (distributed 2026.8): the second time its tile gets a twin as well
             if others and (silent or waits or flight.looked):
                 self._submit(flight.number, flight.tile, flight.twins, others)
             elif not silent:
                 flight.looked, flight.patience, flight.since = True, 2 * flight.patience, time.monotonic()
+        return [_left(flight) for flight in left]
+
+
+def _left(flight: _Flight) -> Landed:
+    """Return the end of a tile whose errand has been forgotten meanwhile."""
+    return Landed(flight.number, flight.tile, FvprocError("its job has ended"), 0.0)
 
 
 def _fate(volume: ForceVolume, tile: Tile, future: Any, result: Any) -> Outcome:
@@ -324,43 +365,3 @@ def _fate(volume: ForceVolume, tile: Tile, future: Any, result: Any) -> Outcome:
         f"{volume.path}: curves {tile.start} to {tile.stop - 1} came back as {future.status}: {error!r};"
         " the scheduler may have been lost"
     )
-
-
-# ---- what runs on the workers
-
-
-@dataclass(frozen=True, slots=True)
-class _Report:
-    """What a task brings home: runs of curves with their records or the reason why there are none."""
-
-    parts: list[tuple[Tile, np.ndarray | Failure]]
-    seconds: float
-    worker: str
-    kernel_version: str
-
-
-def _deliver(errand: Errand) -> Errand:
-    return errand
-
-
-def task(errand: Errand, start: int, stop: int, step: int, kernel_version: str) -> _Report:
-    """Compute curves [start, stop) on a worker, `step` at a time, so that its memory holds no more raw curves."""
-    from distributed import get_worker
-
-    try:
-        address = get_worker().address
-    except ValueError:
-        address = "none"  # called outside of a cluster
-    began = time.perf_counter()
-    parts: list[tuple[Tile, np.ndarray | Failure]] = []
-    # a worker that joined later was in no preflight
-    if kernel_version == engine.KERNEL_VERSION:
-        outcomes = [(tile, attempt(errand, tile)) for tile in split(Tile(start, stop), step)]
-        for failed, group in groupby(outcomes, lambda one: isinstance(one[1], Failure)):
-            run = list(group)
-            if failed:
-                parts += run
-            else:
-                whole = Tile(run[0][0].start, run[-1][0].stop)
-                parts.append((whole, joined([outcome for _, outcome in run if isinstance(outcome, np.ndarray)])))
-    return _Report(parts, time.perf_counter() - began, address, engine.KERNEL_VERSION)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import Any
 
+from fvproc.errors import FvprocError
 from fvproc.schedule.cluster import ClusterCrew
 from fvproc.schedule.connect import client_of, connect, is_cluster, require_usable
+from fvproc.schedule.flow import run, stop_if_asked, stoppable
 from fvproc.schedule.threads import ThreadCrew
-from fvproc.schedule.work import Crew
+from fvproc.schedule.work import Crew, Job, Progress
 from fvproc.volume import ForceVolume
 
 
@@ -55,3 +59,46 @@ def crew(
     else:
         require_usable(client)
         yield ClusterCrew(client, first, tile_bytes, patience)
+
+
+def run_all(
+    jobs: Iterable[Job],
+    progress: Progress | None = None,
+    *,
+    client: Any = None,
+    threads: int | None = None,
+    tile_bytes: int | None = None,
+) -> None:
+    """Do every tile of some jobs, opened as there is room, with a crew that the first of them is shown to.
+
+    Parameters
+    ----------
+    jobs, progress
+        As for `fvproc.schedule.run`.
+    client, threads, tile_bytes
+        As for `crew`.
+
+    Raises
+    ------
+    FvprocError, KeyboardInterrupt
+        As both; every job that was opened is finished, has failed or was paused before.
+    """
+    queue, waiting = iter(jobs), deque[Job]()
+    try:
+        with stoppable():
+            waiting.extend(islice(queue, 1))
+            stop_if_asked()
+        if waiting:
+            with crew(waiting[0].errand.volume, client=client, threads=threads, tile_bytes=tile_bytes) as own:
+                run(_handed_over(waiting, queue), own, progress)
+    finally:
+        for job in waiting:
+            with suppress(OSError, FvprocError):
+                job.pause()
+
+
+def _handed_over(waiting: deque[Job], queue: Iterator[Job]) -> Iterator[Job]:
+    """Yield the jobs that wait, then those of the queue, and hold none: a job that is done must leave the memory."""
+    while waiting:
+        yield waiting.popleft()
+    yield from queue

@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import warnings
 from collections import deque
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from fvproc.errors import FvprocError
 from fvproc.events import event
-from fvproc.quantities import Flag
+from fvproc.quantities import RECORD, Flag
+from fvproc.schedule.limits import MOST_BYTES, most_jobs, require_files
 from fvproc.schedule.work import Crew, Errand, Failure, Job, Landed, Progress, base_curves, split
 from fvproc.volume import Tile
 
-# After Ctrl-C: what is in flight may land within this time, s.
+# After Ctrl-C: what is in flight may land within this time, s; and who has not ended then is not waited for.
 GRACE = 10.0
+_LEAVE = 1.0
 
 _asked = threading.Event()
 _running = 0
@@ -32,6 +35,25 @@ def ask_to_stop() -> bool:
     if _running:
         _asked.set()
     return _running > 0
+
+
+def stop_if_asked() -> None:
+    """Raise KeyboardInterrupt if the run was asked to stop; for what takes long between two tiles."""
+    if _asked.is_set():
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let what is done meanwhile be a run that can be asked to stop: who does it calls `stop_if_asked`."""
+    global _running
+    _running += 1
+    try:
+        yield
+    finally:
+        _running -= 1
+        if not _running:
+            _asked.clear()
 
 
 def run(jobs: Iterable[Job], crew: Crew, progress: Progress | None = None) -> None:
@@ -56,29 +78,27 @@ def run(jobs: Iterable[Job], crew: Crew, progress: Progress | None = None) -> No
     KeyboardInterrupt
         After what was in flight has landed, for at most `GRACE` seconds, and unfinished jobs were paused.
     """
-    global _running
     flow = _Flow(iter(jobs), crew, progress)
-    _running += 1
     if progress is not None:
         progress.start(crew.workers)
     event("run_started", workers=crew.workers)
+    patience = GRACE
     try:
-        try:
-            flow.work()
-        except KeyboardInterrupt:
-            event("stopped", level=logging.WARNING, in_flight=not crew.idle())
-            flow.drain(time.monotonic() + GRACE)
-            raise
-        except FvprocError as error:
-            event("run_failed", level=logging.ERROR, reason=str(error))
-            raise
+        with stoppable():
+            try:
+                flow.work()
+            except KeyboardInterrupt:
+                event("stopped", level=logging.WARNING, in_flight=not crew.idle())
+                patience = _LEAVE
+                flow.drain(time.monotonic() + GRACE)
+                raise
+            except FvprocError as error:
+                event("run_failed", level=logging.ERROR, reason=str(error))
+                raise
         event("run_done")
     finally:
-        _running -= 1
-        if not _running:
-            _asked.clear()
         try:
-            crew.close()
+            crew.close(patience)
         finally:
             for active in flow.active.values():
                 with suppress(OSError, FvprocError):
@@ -127,16 +147,16 @@ class _Flow:
         self._suspects: deque[tuple[int, Tile]] = deque()
         self._quarantined: set[tuple[int, int]] = set()
         self._workers = crew.workers
+        self._most = most_jobs()
 
     def work(self) -> None:
         """Run until every job is finished or has failed."""
         while True:
             while self._crew.room() > 0 and self._submit_next():
-                pass
-            if _asked.is_set() and self.active:
-                raise KeyboardInterrupt
+                stop_if_asked()
             if not self.active:
                 return
+            stop_if_asked()
             self._settle_landed()
 
     def drain(self, deadline: float) -> None:
@@ -150,11 +170,20 @@ class _Flow:
         # one by one out of the queue: an interruption must not lose those that wait behind
         while self._landed:
             self._settle(self._landed.popleft())
+        for text in self._crew.news():
+            self._tell(text)
         if self._crew.workers != self._workers:
             self._workers = self._crew.workers
             event("workers", workers=self._workers)
             if self._progress is not None:
                 self._progress.staff(self._workers)
+
+    def _tell(self, text: str) -> None:
+        tell = getattr(self._progress, "tell", None)
+        if tell is not None:
+            tell(text)
+        else:
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
 
     def _submit_next(self) -> bool:
         """Submit one tile; return whether there was one."""
@@ -168,7 +197,7 @@ class _Flow:
 
     def _next_with_tiles(self) -> int | None:
         while self._cutting is None or self._cutting not in self.active or not self.active[self._cutting].uncut:
-            job = next(self._jobs, None)
+            job = next(self._jobs, None) if self._may_open() else None
             if job is None:
                 return None
             active = _Active(job, job.errand, deque(job.left()))
@@ -181,6 +210,13 @@ class _Flow:
             if not active.uncut:
                 self._finish(self._cutting)
         return self._cutting
+
+    def _may_open(self) -> bool:
+        """Return whether another job may be opened beside those that are."""
+        if len(self.active) < 2:
+            return True
+        held = sum(active.errand.volume.grid.curves for active in self.active.values()) * RECORD.itemsize
+        return len(self.active) < self._most and held < MOST_BYTES
 
     def _submit_suspect(self) -> bool:
         """Try a tile that lost its worker again, alone: it may have been the neighbour of the one that killed it."""
@@ -224,13 +260,16 @@ class _Flow:
 
     def _finish(self, number: int) -> None:
         self._crew.forget(number)
-        active = self.active.pop(number)
+        job = self.active[number].job
         try:
-            active.job.finish()
+            job.finish()
         except (FvprocError, OSError) as error:
-            active.job.fail(error)
+            require_files(error)
+            job.fail(error)
+        del self.active[number]  # not before: a job that is interrupted while it writes is paused as the others
 
     def _fail(self, number: int, error: Exception) -> None:
+        require_files(error)
         self._crew.forget(number)
         job = self.active[number].job
         job.fail(error)  # raises where it must end the run; the job is paused then

@@ -46,7 +46,7 @@ def check(volume: ForceVolume, client: Any, patience: float, answer: float = vig
     end = time.monotonic() + patience
     while True:
         _wait_for_one(client, max(0.1, end - time.monotonic()), patience, answer)
-        seen = vigil.ask_all(client, inspection(_path(volume)), answer)
+        seen = vigil.ask_all(client, inspection(path_of(volume)), answer)
         if fit := agree_all(seen, volume):
             return fit
         if time.monotonic() > end:
@@ -54,11 +54,6 @@ def check(volume: ForceVolume, client: Any, patience: float, answer: float = vig
             raise FvprocError(
                 f"the cluster has no worker that answers, not after {patience:g} s: {silent}; restart them, run again"
             )
-
-
-def introduction(volume: ForceVolume, client: Any, workers: list[str]) -> vigil.Question:
-    """Ask workers that joined later what `check` asks; `agree_all` judges the answer."""
-    return vigil.Question(lambda: client.run(inspection(_path(volume)), workers=workers, on_error="return"))
 
 
 def agree_all(seen: Mapping[str, Any], volume: ForceVolume) -> set[str]:
@@ -71,7 +66,8 @@ def agree_all(seen: Mapping[str, Any], volume: ForceVolume) -> set[str]:
     return fit
 
 
-def _path(volume: ForceVolume) -> str | None:
+def path_of(volume: ForceVolume) -> str | None:
+    """Return what workers must see of an input; None if nothing."""
     return None if volume.format == "arrays" else volume.path  # arrays that can be sent at all need no file
 
 
@@ -80,7 +76,10 @@ def _wait_for_one(client: Any, seconds: float, patience: float, answer: float) -
         return
 
     def wait() -> None:
+        # an adaptive cluster starts workers for tasks, not for those who wait for workers
+        wish = client.submit(inspection(None), pure=False)
         client.wait_for_workers(1, timeout=seconds)
+        del wish
 
     try:
         vigil.ask(wait, seconds + answer, "the scheduler")
@@ -95,23 +94,37 @@ def _wait_for_one(client: Any, seconds: float, patience: float, answer: float) -
 
 def agree(who: str, seen: Any, volume: ForceVolume) -> None:
     """Raise FvprocError unless what a part of the cluster saw is what this process sees."""
+    require_ours(who, seen)
+    if lack := lacking(who, seen, volume):
+        raise FvprocError(lack)
+
+
+def require_ours(who: str, seen: Any) -> None:
+    """Raise FvprocError unless a part of the cluster has this fvproc."""
     if isinstance(seen, (str, Exception)):
         raise FvprocError(f"{who}: {seen}")
-    version, size, modified_ns = seen
-    if version != engine.KERNEL_VERSION:
-        raise FvprocError(other_kernel(who, version, engine.KERNEL_VERSION))
+    if seen[0] != engine.KERNEL_VERSION:
+        raise FvprocError(other_kernel(who, seen[0], engine.KERNEL_VERSION))
+
+
+def lacking(who: str, seen: Any, volume: ForceVolume) -> str | None:
+    """Return why a part of the cluster cannot read an input that this process sees; None if it can."""
+    _, size, modified_ns = seen
     if size is None:
-        return
+        return None
+    if isinstance(size, str):
+        return f"{who}: cannot see {volume.path} ({size}); workers need the same path to the input"
     if size != volume.file_size:
-        raise FvprocError(
+        return (
             f"{who}: sees {volume.path} with {size} bytes, this machine with {volume.file_size};"
             " workers must read the same file"
         )
     if not readers.same_time(modified_ns, volume.modified_ns):
-        raise FvprocError(
+        return (
             f"{who}: sees {volume.path} as changed {(modified_ns - volume.modified_ns) / 1e9:+.1f} s away from when"
             " this machine saw it changed; workers must read the same file, and a copy must keep its time"
         )
+    return None
 
 
 def other_kernel(who: str, theirs: str, ours: str) -> str:
@@ -134,7 +147,7 @@ def inspection(path: str | None) -> Callable[[], Any]:
         try:
             status = os.stat(path)  # noqa: PTH116
         except OSError as error:
-            return f"cannot see {path} ({error.strerror}); workers need the same path to the input"
+            return KERNEL_VERSION, error.strerror, None
         return KERNEL_VERSION, status.st_size, status.st_mtime_ns
 
     return inspect

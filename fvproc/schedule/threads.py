@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import queue
-import site
-import sys
 import threading
 import time
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from dataclasses import dataclass
 
-from fvproc.errors import FvprocError
+from fvproc.events import event
 from fvproc.processors import cores
+from fvproc.schedule import settings
 from fvproc.schedule.work import TILE_BYTES, Errand, Landed, Outcome, attempt, base_curves
 from fvproc.volume import Tile
 
@@ -28,24 +25,11 @@ _TOGETHER = 64 << 20
 _SHARES = 8  # of what is left, for each thread
 
 
-def _settings_of_dask() -> tuple[int | None, bool]:
-    """Return Dask's number of threads, None if nobody has set it, and whether its scheduler is the synchronous one.
-
-    Dask is imported only where it is there already, or configured by the environment or by a file, in the places where
-    it looks itself: that takes some tenth of the time of a small map.
-    """
-    folders: list[str | Path] = [
-        os.environ.get("DASK_ROOT_CONFIG", "/etc/dask"),
-        *(Path(prefix) / "etc" / "dask" for prefix in (sys.prefix, *site.PREFIXES)),
-        os.path.expanduser("~/.config/dask"),  # noqa: PTH111 (a Path refuses where there is no home)
-    ]
-    told = any(name.startswith("DASK_") for name in os.environ) or any(Path(folder).exists() for folder in folders)
-    if "dask" not in sys.modules and not told:
-        return None, False
-    import dask
-
-    inline = dask.config.get("scheduler", None) in ("sync", "synchronous", "single-threaded")
-    return dask.config.get("num_workers", None), inline
+@dataclass(frozen=True, slots=True, eq=False)
+class _Task:
+    number: int
+    errand: Errand
+    tile: Tile
 
 
 class ThreadCrew:
@@ -62,22 +46,23 @@ class ThreadCrew:
     """
 
     def __init__(self, threads: int | None = None, tile_bytes: int | None = None) -> None:
-        if threads is not None and threads < 1:
-            raise FvprocError(f"threads = {threads!r}: at least one is needed")
-        number, inline = _settings_of_dask()
+        if threads is not None:
+            settings.require_threads(threads, "threads")
+        number, inline = settings.threads()
         self.workers = threads or number or cores()
         self._tile_bytes = tile_bytes
         self._landed: queue.SimpleQueue[Landed] = queue.SimpleQueue()
         self._submitted = 0
         self._taken = 0
-        # the last ones submitted: no more than these can be in flight
-        self._futures: deque[Future[None]] = deque(maxlen=WINDOW * self.workers)
+        self._inline = inline
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._flying: set[_Task] = set()
         self._stop = threading.Event()
-        self._pool = None if inline else ThreadPoolExecutor(self.workers, thread_name_prefix="fvproc-schedule")
 
     def room(self) -> int:
         """Return how many tiles may be submitted now."""
-        return (1 if self._pool is None else WINDOW * self.workers) - (self._submitted - self._taken)
+        return (1 if self._inline else WINDOW * self.workers) - (self._submitted - self._taken)
 
     def curves(self, number: int, errand: Errand, left: int) -> int:
         """Return the curves of a tile: a small part of what is left."""
@@ -90,21 +75,33 @@ class ThreadCrew:
     def submit(self, number: int, errand: Errand, tile: Tile) -> None:
         """Have a tile computed by a thread that is free."""
         self._submitted += 1
-        if self._pool is None:
-            self._work(number, errand, tile)
-        else:
-            self._futures.append(self._pool.submit(self._work, number, errand, tile))
+        task = _Task(number, errand, tile)
+        if self._inline:
+            self._work(task)
+            return
+        self._flying.add(task)
+        self._tasks.put(task)
+        if len(self._threads) < min(self.workers, self._submitted - self._taken):
+            # daemons, unlike those of Python's pool: one that hangs in a read must not keep Python from ending
+            thread = threading.Thread(target=self._serve, name=f"fvproc-schedule-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
-    def _work(self, number: int, errand: Errand, tile: Tile) -> None:
+    def _serve(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            self._work(task)
+
+    def _work(self, task: _Task) -> None:
         if self._stop.is_set():
             return
         began = time.perf_counter()
         outcome: Outcome
         try:
-            outcome = attempt(errand, tile)
+            outcome = attempt(task.errand, task.tile)
         except Exception as error:
             outcome = error
-        self._landed.put(Landed(number, tile, outcome, time.perf_counter() - began))
+        self._landed.put(Landed(task.number, task.tile, outcome, time.perf_counter() - began))
+        self._flying.discard(task)
 
     def landed(self) -> list[Landed]:
         """Return the tiles that are done."""
@@ -121,13 +118,25 @@ class ThreadCrew:
     def idle(self) -> bool:
         """Return whether nothing is in flight."""
         # not by what was taken: Ctrl-C may come between taking and counting
-        return self._pool is None or (self._landed.empty() and all(future.done() for future in self._futures))
+        return not self._flying and self._landed.empty()
 
     def forget(self, number: int) -> None:
         """Threads hold nothing between tiles."""
 
-    def close(self) -> None:
-        """Wait for the tiles that run, let go of the others: no thread may work on for a run that is over."""
+    def news(self) -> list[str]:
+        """Return nothing: of threads there is none."""
+        return []
+
+    def close(self, seconds: float) -> None:
+        """Wait for the tiles that run, let go of the others: no thread may work on for a run that is over.
+
+        One that hangs in a read is left behind: it cannot be ended, and Python ends without it.
+        """
         self._stop.set()
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        for _ in self._threads:
+            self._tasks.put(None)
+        end = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        if hanging := sum(thread.is_alive() for thread in self._threads):
+            event("threads_left", level=logging.WARNING, threads=hanging)

@@ -6,7 +6,8 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fvproc.errors import FvprocError
@@ -26,28 +27,6 @@ if sys.version_info < (3, 11):
     import asyncio
 
     GONE = (*GONE, asyncio.TimeoutError)
-
-
-def setting(name: str, default: float) -> float:
-    """Return a duration of Dask's configuration, s: `fvproc.answer`, `fvproc.patience`, `fvproc.late`.
-
-    As everything there it is set in Dask's YAML files or by the environment, such as ``DASK_FVPROC__PATIENCE=600``.
-
-    Raises
-    ------
-    FvprocError
-        If it is no positive duration.
-    """
-    import dask
-
-    value = dask.config.get(f"fvproc.{name}", default)
-    try:
-        seconds = float(dask.utils.parse_timedelta(value))
-    except (ValueError, TypeError, KeyError):
-        seconds = 0.0
-    if not seconds > 0:
-        raise FvprocError(f"fvproc.{name} = {value!r} in Dask's configuration: write a time > 0, such as 30 or '5 min'")
-    return seconds
 
 
 class Question:
@@ -95,11 +74,51 @@ def ask(question: Callable[[], Any], seconds: float, who: str) -> Any:
     return answer
 
 
-def ask_all(client: Any, function: Callable[[], Any], seconds: float) -> dict[str, Any]:
-    """Return what a function returns on each worker; one of `GONE` in place of it where a worker died or is silent."""
-    workers = list(ask(client.nthreads, seconds, "the scheduler"))
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What the scheduler knows of one: its threads, and its status as distributed has it."""
+
+    threads: int
+    status: str
+
+    @property
+    def working(self) -> bool:
+        """Whether it is given tasks."""
+        return self.status in ("running", "init")
+
+    @property
+    def paused(self) -> bool:
+        """Whether its memory is full."""
+        return self.status == "paused"
+
+
+def staff(client: Any, seconds: float) -> dict[str, Worker]:
+    """Return the workers that the scheduler has, by their addresses.
+
+    Raises
+    ------
+    FvprocError
+        If the scheduler does not answer.
+    """
+
+    def look(dask_scheduler: Any) -> dict[str, tuple[int, str]]:
+        return {address: (state.nthreads, state.status.name) for address, state in dask_scheduler.workers.items()}
+
+    seen = ask(lambda: client.run_on_scheduler(look), seconds, "the scheduler")
+    return {address: Worker(*told) for address, told in seen.items()}
+
+
+def ask_all(
+    client: Any, function: Callable[[], Any], seconds: float, workers: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Return what a function returns on each worker, or each of some.
+
+    One of `GONE` in place of it where a worker died or is silent.
+    """
+    if workers is None:
+        workers = list(ask(client.nthreads, seconds, "the scheduler"))
     try:
-        seen = ask(lambda: client.run(function, on_error="return"), seconds, "a worker")
+        seen = ask(lambda: client.run(function, workers=list(workers), on_error="return"), seconds, "a worker")
     except FvprocError:
         # one that is silent holds up the answer of all: each by itself
         questions = {worker: Question(_of_one(client, function, worker)) for worker in workers}

@@ -12,6 +12,7 @@ from fvproc import engine
 from fvproc.errors import FileFormatError, FvprocError
 from fvproc.quantities import Flag
 from fvproc.recipe import Recipe
+from fvproc.schedule.limits import require_files
 from fvproc.volume import ForceVolume, Tile
 
 # Large enough that starting a tile costs nothing beside it, small enough to balance the load and to stay in cache.
@@ -92,8 +93,11 @@ class Crew(Protocol):
     def forget(self, number: int) -> None:
         """No more tiles of this errand will be submitted."""
 
-    def close(self) -> None:
-        """End: let go of what is in flight."""
+    def close(self, seconds: float) -> None:
+        """End: let go of what is in flight, and wait no longer than so many seconds for it."""
+
+    def news(self) -> list[str]:
+        """Return what people should know of those who compute, each once."""
 
     @property
     def workers(self) -> int:
@@ -101,7 +105,10 @@ class Crew(Protocol):
 
 
 class Progress(Protocol):
-    """Told how a run goes on; called from one thread."""
+    """Told how a run goes on; called from one thread.
+
+    One that has a method ``tell(text)``, too, gets what people should know of a cluster; else that is a Python warning.
+    """
 
     def start(self, workers: int) -> None:
         """Work begins."""
@@ -148,12 +155,15 @@ def attempt(errand: Errand, tile: Tile) -> np.ndarray | Failure:
 
     Raises
     ------
+    OutOfFilesError
+        If this process may open no other file.
     RuntimeError
         If a tile fails in a way that no file explains: a bug, with the tile it happened in.
     """
     try:
         return engine.run_tile(errand.volume, errand.recipe, tile)
     except (OSError, FileFormatError) as error:
+        require_files(error)
         return Failure(tile, Flag.READ_ERROR, str(error))
     except FvprocError:
         raise

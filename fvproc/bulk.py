@@ -9,6 +9,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
@@ -48,8 +49,8 @@ class Result:
         Curves in the file; 0 if it could not be opened.
     flags : dict of Flag to int
         How many curves carry each flag.
-    failures : int
-        Tiles that could not be computed.
+    failures : tuple of str
+        Of each tile that could not be computed, its curves and why.
     before : bool
         Whether an earlier run had done it.
     warnings : tuple of str
@@ -64,7 +65,7 @@ class Result:
     seconds: float = 0.0
     curves: int = 0
     flags: dict[Flag, int] | None = None
-    failures: int = 0
+    failures: tuple[str, ...] = ()
     before: bool = False
     warnings: tuple[str, ...] = ()
     stopped: bool = False
@@ -87,7 +88,7 @@ class Result:
             "status": self.status,
             "curves": self.curves,
             "flags": {str(flag.name).lower(): count for flag, count in (self.flags or {}).items()},
-            "failed_tiles": self.failures,
+            "failed_tiles": len(self.failures),
             "seconds": round(self.seconds, 3),
             "outputs": [str(path) for path in self.outputs],
             "error": self.error,
@@ -108,7 +109,8 @@ class _FileJob(job.MapJob):
         self._note(_result(self._path, self.volume, self._written, self.maps, self._began))
 
     def fail(self, error: Exception) -> None:
-        self.pause()
+        with suppress(FvprocError, OSError):  # a disk that is full takes nothing more; that is no matter of other files
+            self.pause()
         if not isinstance(error, (FvprocError, OSError)):
             raise error  # a bug stops everything: the files after it would be wrong as well
         told = job.with_what_is_kept(error, self)
@@ -127,7 +129,7 @@ def _result(
         time.perf_counter() - began,
         maps.grid.curves,
         maps.flag_counts(),
-        len(maps.provenance["failures"]),
+        job.lost(maps),
         before,
         tuple(volume.warnings),
     )
@@ -187,14 +189,16 @@ def process_many(
                 job.check_outputs(volume, outputs, overwrite or resume)
                 chosen = job.agree(volume, recipe(volume) if callable(recipe) else recipe)
                 done = job.finished(volume, chosen, outputs) if resume and not overwrite else None
-                if done is None:
-                    ready = _FileJob(path, partial(note, number), began, volume, chosen, outputs, overwrite, resume)
+                whole = done is not None and not done.provenance.get("failures")
+                if not whole:
+                    given = volume, chosen, outputs, overwrite, resume, done
+                    ready = _FileJob(path, partial(note, number), began, *given)
             except (FvprocError, OSError) as error:
                 schedule.require_files(error)
                 event("file_failed", level=logging.ERROR, file=str(path), reason=str(error))
                 note(number, Result(path, error=str(error), seconds=time.perf_counter() - began))
                 continue
-            if done is None:
+            if done is None or not whole:
                 yield ready
             else:
                 note(number, _result(path, volume, outputs, done, began, before=True))
@@ -240,9 +244,9 @@ def table_text(results: Sequence[Result]) -> str:
             f"{result.path.name:<{width}}  {result.status:<11} {result.curves:>10,} {_without_value(result):>9,}"
             f" {result.seconds:>8.2f}  {result.error or _flags_text(result)}"
         )
-    good = sum(result.error is None for result in results)
-    curves = sum(result.curves for result in results if result.error is None)
-    lines.append(f"{good} of {len(results)} files, {curves:,} curves")
+    good = [result for result in results if result.status not in ("failed", "not run")]
+    curves = sum(result.curves for result in good)
+    lines.append(f"{len(good)} of {len(results)} files, {curves:,} curves")
     return "\n".join(lines)
 
 
@@ -311,6 +315,7 @@ def write_table(results: Sequence[Result], path: PathName) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with writers.replacing(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+            # names of files may hold bytes that are no text
+            temporary.write_text(content, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error

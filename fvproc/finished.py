@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from fvproc.errors import FileFormatError, FvprocError
 from fvproc.maps import ParameterMaps, not_computed
 from fvproc.recipe import Recipe
 from fvproc.storage import read_hdf5
-from fvproc.volume import ForceVolume
+from fvproc.volume import ForceVolume, Tile
 
 PathName = str | PathLike[str]
 
@@ -37,10 +38,21 @@ _FLAGS = {"flags_warning": 0, "flags_fatal": 16}  # bands with 16 bits of the fl
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The maps of an earlier run of the same, and which of the outputs are there and of that run."""
+    """The maps of an earlier run of the same, and what its outputs are worth.
+
+    Parameters
+    ----------
+    maps : ParameterMaps
+        Those with the fewest curves that failed.
+    outputs : tuple of path-like
+        Those that hold these maps.
+    stale : tuple of path-like
+        Those of the same run whose maps are worse, or cannot be read.
+    """
 
     maps: ParameterMaps
     outputs: tuple[PathName, ...]
+    stale: tuple[PathName, ...] = ()
 
 
 def tells(path: PathName) -> bool:
@@ -53,27 +65,79 @@ def another(path: PathName, volume: ForceVolume, recipe: Recipe) -> str | None:
     if volume.format == "arrays":
         return "arrays in memory cannot be recognised when they come again"
     try:
-        told = _TOLD[writers.suffix_of(path)](Path(path), recipe)
+        told = _told(path, recipe)
     except FvprocError as error:
         return str(error).removeprefix(f"{path}: ")
     now = _described_now(volume, recipe)
-    reasons = [reason for name, reason in _SAME.items() if told.get(name) != now[name]]
+    reasons = [reason for name, reason in _SAME.items() if _untimed(told.get(name)) != _untimed(now[name])]
+    reasons += _changed(path, told, volume) if _SAME["input"] not in reasons else []
     return "; ".join(reasons) or None
+
+
+def failed(told: Mapping[str, Any]) -> list[Tile]:
+    """Return the runs of curves that could not be computed, in order, by a provenance."""
+    return sorted(Tile(*failure["curves"]) for failure in told.get("failures") or ())
+
+
+def failed_in(path: PathName) -> int:
+    """Return how many curves could not be computed, by what an output tells; 0 if it tells nothing."""
+    if not tells(path) or not Path(path).is_file():
+        return 0
+    try:
+        return sum(len(tile) for tile in failed(_told(path, None)))
+    except (FvprocError, KeyError, TypeError, ValueError):
+        return 0
 
 
 def find(volume: ForceVolume, recipe: Recipe, outputs: Sequence[PathName]) -> Finished | None:
     """Return what an earlier run of this input, recipe and version has finished; None if no output holds its maps."""
     there = [path for path in outputs if tells(path) and Path(path).is_file()]
     own = [path for path in there if another(path, volume, recipe) is None]
-    for path in sorted(own, key=lambda path: _is_tiff(path)):  # the others hold vendor maps, too
+    lost = {path: failed_in(path) for path in own}
+    # a run that goes on may have been killed between two outputs; the others than TIFF hold vendor maps, too
+    for path in sorted(own, key=lambda path: (lost[path], _is_tiff(path))):
         try:
             maps = _bands(Path(path), volume, recipe) if _is_tiff(path) else writers.load(path)
         except FvprocError:
             continue
         # JSON comes back in the order of the alphabet; in that of a run, what is written now has the bytes of a run
         maps.provenance = _ordered(maps.provenance, _described_now(volume, recipe))
-        return Finished(maps, tuple(own))
+        same = tuple(other for other in own if lost[other] == lost[path])
+        return Finished(maps, same, tuple(other for other in own if other not in same))
     return None
+
+
+def _told(path: PathName, recipe: Recipe | None) -> Mapping[str, Any]:
+    return _TOLD[writers.suffix_of(path)](Path(path), recipe)
+
+
+def _untimed(told: Any) -> Any:
+    """Return the same without the time of modification, which is known to a few seconds only."""
+    return {name: told[name] for name in told if name != "modified"} if isinstance(told, Mapping) else told
+
+
+def _changed(path: PathName, told: Mapping[str, Any], volume: ForceVolume) -> list[str]:
+    """Return what tells that samples may be others under the same header."""
+    then, now = told["input"].get("modified"), volume.modified_ns
+    if not now:
+        return []
+    if isinstance(then, str):
+        told_now = provenance.moment(now)
+        if then == told_now or readers.same_time(_nanoseconds(then), _nanoseconds(told_now)):
+            return []
+        return [f"the input has changed since: modified {then} then, {told_now} now"]
+    # it says nothing of that: it was made under SOURCE_DATE_EPOCH, or by an older fvproc
+    written = Path(path).stat().st_mtime_ns
+    if now <= written or readers.same_time(now, written):
+        return []
+    return [f"the input was modified {provenance.moment(now)}, the output written {provenance.moment(written)}"]
+
+
+def _nanoseconds(moment: str) -> int:
+    try:
+        return int(datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()) * 1_000_000_000
+    except ValueError:
+        return 0
 
 
 def _described_now(volume: ForceVolume, recipe: Recipe) -> dict[str, Any]:
@@ -98,7 +162,7 @@ def _is_tiff(path: PathName) -> bool:
 # ---- the provenance in an output
 
 
-def _of_hdf5(path: Path, recipe: Recipe) -> Mapping[str, Any]:
+def _of_hdf5(path: Path, recipe: Recipe | None) -> Mapping[str, Any]:
     try:
         with read_hdf5(path) as file:
             return _mapping(json.loads(file["entry/process/provenance/data"][()]))
@@ -107,7 +171,7 @@ def _of_hdf5(path: Path, recipe: Recipe) -> Mapping[str, Any]:
         raise _foreign(path) from error
 
 
-def _of_npz(path: Path, recipe: Recipe) -> Mapping[str, Any]:
+def _of_npz(path: Path, recipe: Recipe | None) -> Mapping[str, Any]:
     from zipfile import BadZipFile
 
     try:
@@ -117,7 +181,7 @@ def _of_npz(path: Path, recipe: Recipe) -> Mapping[str, Any]:
         raise _foreign(path) from error
 
 
-def _of_tiff(path: Path, recipe: Recipe) -> Mapping[str, Any]:
+def _of_tiff(path: Path, recipe: Recipe | None) -> Mapping[str, Any]:
     import tifffile
 
     try:
@@ -125,12 +189,12 @@ def _of_tiff(path: Path, recipe: Recipe) -> Mapping[str, Any]:
             names, told = _described(file)
     except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError, ElementTree.ParseError) as error:
         raise _foreign(path) from error
-    if names != [*recipe.maps.names, *_FLAGS]:
+    if recipe is not None and names != [*recipe.maps.names, *_FLAGS]:
         raise FileFormatError(f"{path}: it holds other quantities")
     return told
 
 
-_TOLD: dict[str, Callable[[Path, Recipe], Mapping[str, Any]]] = {
+_TOLD: dict[str, Callable[[Path, Recipe | None], Mapping[str, Any]]] = {
     ".h5": _of_hdf5,
     ".hdf5": _of_hdf5,
     ".npz": _of_npz,

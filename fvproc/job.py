@@ -14,9 +14,10 @@ import numpy as np
 
 from fvproc import engine, noise, provenance, readers, systematic, writers
 from fvproc import finished as _finished
+from fvproc.beside import Locks, ended, kept_beside, partial_path, sweep
 from fvproc.errors import FileFormatError, FvprocError, OutputError
 from fvproc.events import event
-from fvproc.journal import Journal, ended, identity, kept_beside, partial_path, sweep
+from fvproc.journal import Journal, identity
 from fvproc.maps import CurveFit, ParameterMaps, not_computed
 from fvproc.quantities import Flag
 from fvproc.recipe import Recipe
@@ -40,6 +41,8 @@ class MapJob:
         Whether outputs that exist, and an unfinished run, are replaced.
     resume : bool
         Whether outputs that exist may be replaced where their format cannot tell that this very run has written them.
+    earlier : ParameterMaps, optional
+        What `finished` has found of the same run: what failed in it is computed again, the rest taken as it is.
 
     Raises
     ------
@@ -55,6 +58,7 @@ class MapJob:
         outputs: Sequence[PathName] = (),
         overwrite: bool = False,
         resume: bool = False,
+        earlier: ParameterMaps | None = None,
     ) -> None:
         self.volume, self.recipe, self.outputs = volume, recipe, tuple(outputs)
         check_outputs(volume, self.outputs)
@@ -63,28 +67,54 @@ class MapJob:
         self.failures: list[Failure] = []
         self._done = False
         self._journal: Journal | None = None
-        # arrays in memory cannot be recognised when they come again
-        if self.outputs and volume.format != "arrays":
-            key = identity(volume, recipe, engine.KERNEL_VERSION)
-            self._journal = Journal(self.outputs[0], key, volume.grid.curves, overwrite)
+        self._locks = Locks(self.outputs[1:])
+        self._overwrite, self._resume, self._own = overwrite, resume, frozenset[PathName]()
+        try:
+            # arrays in memory cannot be recognised when they come again
+            if self.outputs and volume.format != "arrays":
+                key = identity(volume, recipe, engine.KERNEL_VERSION)
+                self._journal = Journal(self.outputs[0], key, volume.grid.curves, overwrite)
+                for path in self.outputs:
+                    writers.sweep(path)
+                if self._journal.kept() or earlier is not None:
+                    self._own = frozenset(path for path in self.outputs if _is_own(path, volume, recipe))
             for path in self.outputs:
-                writers.sweep(path)
+                writers.check_writable(path, self._replaces(path))
+            if self._journal is not None:
+                if overwrite:  # whoever goes on has that right, too
+                    self._journal.grant(self.outputs)
+                if earlier is not None:
+                    self._take(earlier, self._journal)
+        except BaseException:
+            with suppress(OutputError):
+                self.pause()
+            raise
         records = None if self._journal is None else self._journal.records.reshape(volume.shape)
         self.maps = ParameterMaps(volume.grid, records, vendor_maps=vendor_maps, quantities=recipe.maps.names)
         self.resumed = 0 if self._journal is None else self._journal.kept()
-        # an unfinished run had the right to write its outputs, and may have written some of them already
-        self._overwrite, self._resume = overwrite or self.resumed > 0, resume
-        try:
-            for path in self.outputs:
-                writers.check_writable(path, self._replaces(path))
-        except OutputError:
-            self.pause()
-            raise
         event("file_opened", file=volume.path, curves=volume.grid.curves, done_before=self.resumed)
 
     def _replaces(self, path: PathName) -> bool:
         """Return whether an output that exists may be replaced."""
-        return self._overwrite or (self._resume and not _finished.tells(path))
+        return (
+            self._overwrite
+            or (self._journal is not None and self._journal.may_replace(path))
+            or (self._resume and not _finished.tells(path))
+            or path in self._own
+        )
+
+    @staticmethod
+    def _take(earlier: ParameterMaps, journal: Journal) -> None:
+        """Keep the records of an earlier run that did not fail."""
+        records = earlier.records.reshape(-1)
+        for gap in journal.left():
+            start = gap.start
+            for lost in [*_finished.failed(earlier.provenance), Tile(gap.stop, gap.stop + 1)]:
+                stop = min(lost.start, gap.stop)
+                if start < stop:
+                    journal.place(Tile(start, stop), records[start:stop])
+                start = max(start, lost.stop)
+        journal.commit()
 
     def left(self) -> list[Tile]:
         """Return the runs of curves that are not done."""
@@ -124,18 +154,32 @@ class MapJob:
         maps.provenance["systematic"] = provenance.plain(systematic.described(volume, recipe, maps))
         maps.provenance["failures"] = [_told(failure) for failure in self.failures]
         curve = _curve_for(self.outputs, volume, recipe, maps)
+        written: list[PathName] = []
         for path in self.outputs:
             try:
-                writers.save(maps, path, curve=curve, overwrite=self._replaces(path))
+                self._write(path, curve)
             except OutputError as error:
-                if self._journal is not None:
+                # a full disk refuses what is to be kept, too: that must not hide what was refused, and what is there
+                told = _written(written)
+                try:
                     self.pause()
-                raise OutputError(f"{error}; {self.kept() or 'nothing is kept'}") from error
+                except OutputError as unkept:
+                    told = told or str(unkept)
+                raise OutputError(f"{error}; {self.kept() or told or 'nothing is kept'}") from error
+            written.append(path)
         if self._journal is not None:
             self._journal.remove()
             self._journal = None
+        self._locks.close()
         self._done = True
         event("file_done", file=volume.path, outputs=[str(path) for path in self.outputs], failures=len(self.failures))
+
+    def _write(self, path: PathName, curve: CurveFit | None) -> None:
+        replaces = self._replaces(path)
+        if self._journal is not None:
+            writers.check_writable(path, replaces)  # before it is taken for ours: it may have come meanwhile
+            self._journal.grant([path])
+        writers.save(self.maps, path, curve=curve, overwrite=replaces)
 
     def fail(self, error: Exception) -> None:
         """End the run with this error."""
@@ -144,11 +188,14 @@ class MapJob:
 
     def pause(self) -> None:
         """Make durable what is done, and let go of the files."""
-        if self._journal is not None:
-            try:
-                self._journal.commit()
-            finally:
-                self._journal.close()
+        try:
+            if self._journal is not None:
+                try:
+                    self._journal.commit()
+                finally:
+                    self._journal.close()
+        finally:
+            self._locks.close()
 
     def kept(self) -> str:
         """Return what a run that was stopped has left, for people; empty if nothing."""
@@ -193,7 +240,14 @@ def check_outputs(volume: ForceVolume, outputs: Sequence[PathName], overwrite: b
     One that exists beside an unfinished run is let pass: that run may have written it.
     """
     for number, path in enumerate(outputs):
-        writers.check_writable(path, overwrite or partial_path(outputs[0]).exists())
+        goes = overwrite or partial_path(outputs[0]).exists()
+        lost = 0 if goes else _finished.failed_in(path)
+        if lost:
+            raise OutputError(
+                f"{path}: exists already, and {lost:,} of its curves could not be computed; give --resume (resume=True)"
+                " to compute them again, --overwrite (overwrite=True) to begin anew, or another name"
+            )
+        writers.check_writable(path, goes)
         refuse_input(path, volume)
         if Path(path).resolve() in [Path(other).resolve() for other in outputs[:number]]:
             raise OutputError(f"{path}: is named as an output twice; give each its own name")
@@ -209,6 +263,21 @@ def refuse_input(output: PathName, volume: ForceVolume) -> None:
         return  # one of them does not exist
     if same:
         raise OutputError(f"{output}: is the input; choose another output")
+
+
+def _is_own(path: PathName, volume: ForceVolume, recipe: Recipe) -> bool:
+    """Return whether a file tells that it is an output of this very run."""
+    return _finished.tells(path) and Path(path).is_file() and _finished.another(path, volume, recipe) is None
+
+
+def _written(outputs: Sequence[PathName]) -> str:
+    """Return what a run that could keep nothing else has left, for people; empty if nothing."""
+    if not outputs:
+        return ""
+    names = ", ".join(map(str, outputs))
+    if any(_finished.tells(path) for path in outputs):
+        return f"{names}: written and whole: make room and run the same with --resume, which makes the others from it"
+    return f"{names}: written and whole, but the rest must be computed again: make room and run the same with --resume"
 
 
 def _curve_for(
@@ -234,6 +303,14 @@ def _told(failure: Failure) -> dict[str, Any]:
     return {"curves": [tile.start, tile.stop], "flag": name, "reason": failure.reason}
 
 
+def lost(maps: ParameterMaps) -> tuple[str, ...]:
+    """Return what of some maps could not be computed and why, for people, a line for each tile."""
+    return tuple(
+        f"curves {failure['curves'][0]} to {failure['curves'][1] - 1}: {failure['flag']}: {failure['reason']}"
+        for failure in maps.provenance.get("failures") or ()
+    )
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C, after everything in flight has landed; its text says what was kept."""
 
@@ -252,7 +329,8 @@ def finished(volume: ForceVolume, recipe: Recipe, outputs: Sequence[PathName]) -
     """Return the maps that an earlier run of the same input, recipe and version has written; None if none are there.
 
     Outputs that tell that they are of that run are taken as they are. The rest is made from its maps: what is missing,
-    and what is of a format that cannot tell.
+    and what is of a format that cannot tell. Not so if curves failed in it: give its maps to a `MapJob`, which computes
+    those again.
 
     Raises
     ------
@@ -272,17 +350,18 @@ def finished(volume: ForceVolume, recipe: Recipe, outputs: Sequence[PathName]) -
     if found is None:
         return None
     left = [path for path in outputs if path not in found.outputs]
-    if any(_finished.tells(path) and Path(path).exists() for path in left):
+    if any(_finished.tells(path) and Path(path).exists() for path in left if path not in found.stale):
         return None  # of another run; the unfinished one knows what it may do
+    if _finished.failed(found.maps.provenance):
+        return found.maps
     if not left:
         sweep(outputs[0])
         return found.maps
     event("writing", file=volume.path)
     curve = _curve_for(left, volume, recipe, found.maps)
-    with ended(outputs[0]):
+    with ended(outputs[0], outputs[1:]):
         for path in left:
             writers.sweep(path)
             writers.save(found.maps, path, curve=curve)
-    failures = len(found.maps.provenance.get("failures", ()))
-    event("file_done", file=volume.path, outputs=[str(path) for path in left], failures=failures)
+    event("file_done", file=volume.path, outputs=[str(path) for path in left], failures=0)
     return found.maps

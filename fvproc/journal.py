@@ -2,7 +2,8 @@
 
 While a run goes on, `X.h5.partial` (`fvproc.partial`) holds its records. `X.h5.partial.journal` tells which of them
 count: a line for each tile {start, stop, crc32}, written and synchronised after the records are. Killed at any moment,
-the two hold whole tiles only.
+the two hold whole tiles only. A line {replaces} tells which outputs the run may replace: those it was told to, and
+those that it has begun to write itself.
 
 Records of large maps live in the partial file alone, mapped into memory: the system keeps of them what it has room for.
 """
@@ -12,17 +13,18 @@ from __future__ import annotations
 import os
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fvproc import provenance, readers
+from fvproc.beside import kept_beside
 from fvproc.errors import OutputError
-from fvproc.journal_file import JournalFile
+from fvproc.journal_file import JournalFile, replaces
 from fvproc.maps import not_computed, put
 from fvproc.partial import PartialFile, allocate, is_ours
 from fvproc.quantities import RECORD
@@ -63,50 +65,6 @@ _SPOKEN = {
     "grid": "the grid is another",
     "record": "the quantities are others",
 }
-
-
-def partial_path(output: str | os.PathLike[str]) -> Path:
-    """Return where the records of a run are kept until `output` is complete."""
-    path = Path(output)
-    return path.with_name(path.name + ".partial")
-
-
-def kept_beside(output: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """Return the files that a run writes beside `output`: its partial file, its journal."""
-    partial = partial_path(output)
-    return partial, partial.with_name(partial.name + ".journal")
-
-
-def sweep(output: str | os.PathLike[str]) -> None:
-    """Remove what a run left that was killed after its output was in place, unless another works there."""
-    partial, lines = kept_beside(output)
-    if lines.exists():
-        with suppress(OutputError, OSError):
-            file = JournalFile(lines, Path(output))
-            if file.begun or is_ours(partial):
-                partial.unlink(missing_ok=True)
-            file.close(remove=True)
-
-
-@contextmanager
-def ended(output: str | os.PathLike[str]) -> Iterator[None]:
-    """Lock a run whose maps are complete while its last outputs are written; then remove what it left.
-
-    Raises
-    ------
-    OutputError
-        If another run is writing them.
-    """
-    partial, lines = kept_beside(output)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    file = JournalFile(lines, Path(output))
-    try:
-        yield
-        if file.begun or is_ours(partial):
-            partial.unlink(missing_ok=True)
-        file.clear()  # so that it goes
-    finally:
-        file.close()
 
 
 class Journal:
@@ -151,6 +109,7 @@ class Journal:
         self._file: PartialFile | None = None
         self._committed = time.monotonic()
         self._closed = False
+        self._replaces: set[str] = set()  # outputs, as `_named` says
         self.partial.parent.mkdir(parents=True, exist_ok=True)
         self._lines = JournalFile(self.path, Path(output))
         try:
@@ -173,6 +132,7 @@ class Journal:
             self._begin_anew()  # killed before anything was durable
             return
         head = self._head(first)
+        self._replaces = self._lines.replaceable()
         try:
             self._file = PartialFile(self.partial, head["offset"])
         except OSError as error:
@@ -237,6 +197,27 @@ class Journal:
         return gaps
 
     # ---- what this run adds
+
+    def may_replace(self, output: str | os.PathLike[str]) -> bool:
+        """Return whether this run, or the one it goes on with, has the right to replace an output."""
+        return self._named(output) in self._replaces
+
+    def grant(self, outputs: Iterable[str | os.PathLike[str]]) -> None:
+        """Note outputs that the run may replace, now and when it is gone on with."""
+        new = {self._named(output) for output in outputs} - self._replaces
+        self._replaces |= new
+        self._settle()  # which writes lines, too
+        if new and self._file is not None and not self._closed:
+            with suppress(OSError):  # the run that goes on asks for --overwrite, which costs no curve
+                self._lines.write([replaces(new)])
+
+    def _named(self, output: str | os.PathLike[str]) -> str:
+        """Return the name of an output as seen from here: the folder may have been moved since."""
+        path = os.path.realpath(output)
+        try:
+            return Path(os.path.relpath(path, os.path.realpath(self.partial.parent))).as_posix()
+        except ValueError:  # of another drive
+            return path
 
     def place(self, tile: Tile, records: np.ndarray) -> None:
         """Put the records (len(tile),) of a tile in their place.
@@ -326,7 +307,8 @@ class Journal:
         self._lines.clear()
         self._file = PartialFile(self.partial, offset)
         head = {"version": FORMAT_VERSION, "key": self._key, "offset": offset}
-        self._lines.write([{"head": head, "crc32": zlib.crc32(provenance.to_json(head).encode())}])
+        granted = [replaces(self._replaces)] if self._replaces else []
+        self._lines.write([{"head": head, "crc32": zlib.crc32(provenance.to_json(head).encode())}, *granted])
 
     def _map(self) -> None:
         """Let the records be those in the partial file; what no tile of the journal covers will be computed again."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -60,6 +61,18 @@ class JournalFile:
         self._torn = bool(lines[-1])
         return _parsed(first), _noted(lines)
 
+    def replaceable(self) -> set[str]:
+        """Return the outputs that the run has noted that it may replace."""
+        self._file.seek(0)
+        noted = (_parsed(line) for line in self._file.read().split(b"\n"))
+        # a flipped bit must not give another file away
+        return {
+            name
+            for entry in noted
+            if "replaces" in entry and entry == replaces(entry["replaces"])
+            for name in entry["replaces"]
+        }
+
     def write(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Add lines, and have the system keep them."""
         end = b"\n" if self._torn else b""  # so that a line that a crash tore stays alone
@@ -86,6 +99,12 @@ class JournalFile:
         # only now: who gets the lock must not lose the file to us
         with suppress(OSError):
             self._file.close()
+
+
+def replaces(outputs: Iterable[str]) -> dict[str, Any]:
+    """Return the line that notes outputs which a run may replace."""
+    names = sorted(outputs)
+    return {"replaces": names, "crc32": zlib.crc32(provenance.to_json(names).encode())}
 
 
 def _is_ours(content: bytes) -> bool:

@@ -54,7 +54,7 @@ def process(
     resume : bool
         Whether outputs that the same input, recipe and version have written before are taken as they are: HDF5, NPZ
         and TIFF tell whether they are. The others (pictures, ``.csv``, ``.gsf``) and what is missing are made again,
-        from the maps of one that tells, or else of a new run.
+        from the maps of one that tells, or else of a new run. Curves that failed in the earlier run are computed again.
     progress : bool or Progress
         True prints a bar to standard error.
     tile_bytes : int, optional
@@ -88,12 +88,13 @@ def process(
     outputs = _outputs(output)
     job.check_outputs(volume, outputs, overwrite or resume)
     recipe = agree(volume, recipe)
+    done = None
     if resume and not overwrite:
         with processors.at_most(threads):
             done = job.finished(volume, recipe, outputs)
-        if done is not None:
+        if done is not None and not done.provenance.get("failures"):
             return done
-    run = job.MapJob(volume, recipe, outputs, overwrite, resume)
+    run = job.MapJob(volume, recipe, outputs, overwrite, resume, done)
     try:
         with (
             processors.at_most(threads),

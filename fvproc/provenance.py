@@ -9,7 +9,7 @@ import math
 import ntpath
 import os
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import cache
 from typing import Any
 
@@ -35,8 +35,9 @@ def describe(
     """Return what an output says about its own making, as plain values ready for JSON.
 
     The date is the only item that differs between two runs of one recipe over one file; the environment variable
-    SOURCE_DATE_EPOCH fixes it. So the modification time of the input, which any copy changes, and the folder, which
-    is the user's own affair, are left out: name, size and header digest identify the input.
+    SOURCE_DATE_EPOCH fixes it. Name, size, header digest and, to the second, time of modification identify the input:
+    its samples may change under the same header. Under SOURCE_DATE_EPOCH that time is left out, too, so that a copy
+    which did not keep it gives the same bytes; the folder, which is the user's own affair, always.
 
     Parameters
     ----------
@@ -85,6 +86,7 @@ def describe(
             "format": volume.format,
             "size": int(volume.file_size),
             "header_digest": volume.header_digest,
+            **({"modified": moment(volume.modified_ns)} if volume.modified_ns and not _epoch() else {}),
         },
         "header": plain(volume.header),
         "warnings": [str(warning) for warning in volume.warnings],
@@ -144,17 +146,30 @@ def date(finished: datetime | None = None) -> str:
     OutputError
         If SOURCE_DATE_EPOCH is set and no whole number of seconds.
     """
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    epoch = _epoch()
     if epoch:
         try:
-            moment = datetime.fromtimestamp(int(epoch), timezone.utc)
+            when = datetime.fromtimestamp(int(epoch), timezone.utc)
         except (ValueError, OverflowError, OSError):
             raise OutputError(
                 f"SOURCE_DATE_EPOCH = {epoch!r}: expected whole seconds since 1970; correct or unset it"
             ) from None
     else:
-        moment = (finished or datetime.now(timezone.utc)).astimezone(timezone.utc)
-    return moment.replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+        when = (finished or datetime.now(timezone.utc)).astimezone(timezone.utc)
+    return when.replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+
+
+def moment(nanoseconds: int) -> str:
+    """Return a time of a file, ns since 1970, in UTC as ISO 8601 to the second."""
+    seconds = nanoseconds // 1_000_000_000
+    try:
+        return (datetime(1970, 1, 1) + timedelta(seconds=seconds)).isoformat() + "Z"
+    except OverflowError:  # a broken clock must not cost a run
+        return f"{seconds} s"
+
+
+def _epoch() -> str | None:
+    return os.environ.get("SOURCE_DATE_EPOCH")
 
 
 @cache

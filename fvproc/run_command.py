@@ -53,7 +53,7 @@ def _inputs(names: Sequence[str]) -> list[Path]:
 
 
 def _run_one(options: argparse.Namespace, path: Path, client: Any) -> int:
-    from fvproc import api, progress, report
+    from fvproc import api, job, progress, report
 
     began = time.perf_counter()
     chosen = settings(options)
@@ -73,11 +73,8 @@ def _run_one(options: argparse.Namespace, path: Path, client: Any) -> int:
         tile_bytes=options.tile_bytes,
         progress=tally,
     )
-    failures = maps.provenance["failures"]
-    for failure in failures:
-        start, stop = failure["curves"]
-        message = f"{path.name}: curves {start} to {stop - 1}: {failure['flag']}: {failure['reason']}"
-        print(f"fvproc: {message}", file=sys.stderr)
+    failures = job.lost(maps)
+    _tell_lost(path, failures)
     if options.json or not options.quiet:  # medians of a large map take seconds
         summary = report.summary(maps, path, outputs, time.perf_counter() - began, tally.computed)
         print(json.dumps([summary], indent=1) if options.json else report.summary_text(summary))
@@ -94,6 +91,7 @@ def _run_several(options: argparse.Namespace, inputs: list[Path], client: Any) -
         results.append(result)
         if result.error is not None:
             print(f"fvproc: {result.path.name}: {result.error}", file=sys.stderr)
+        _tell_lost(result.path, result.failures)
         for warning in result.warnings:
             _say(f"{result.path.name}: {warning}", options)
 
@@ -118,6 +116,14 @@ def _run_several(options: argparse.Namespace, inputs: list[Path], client: Any) -
     if not written:
         return REFUSED
     return DONE if all(result.status in ("done", "done before") for result in results) else PARTLY
+
+
+def _tell_lost(path: Path, failures: Sequence[str]) -> None:
+    """Tell what could not be computed, and that it can be tried again."""
+    for failure in failures:
+        print(f"fvproc: {path.name}: {failure}", file=sys.stderr)
+    if failures:
+        print(f"fvproc: {path.name}: the same again with --resume tries them again", file=sys.stderr)
 
 
 def _told(options: argparse.Namespace, results: list[bulk.Result]) -> bool:

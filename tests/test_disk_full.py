@@ -96,6 +96,46 @@ def test_no_room_for_the_output_of_a_short_run(sei_file, quiet):
     assert "Traceback" not in said
 
 
+def test_no_room_for_the_second_output_of_a_short_run(sei_file, quiet):
+    """The first is whole: it is named with the way to the others, which must then be open."""
+    done = alone(
+        f"""
+        mount -t tmpfs -o size={quiet.stat().st_size // 1024 + 20}k none /mnt
+        status=0
+        {RUN} {sei_file} -o /mnt/out.h5 -o /mnt/out.csv --quiet || status=$?
+        echo $status
+        ls -A /mnt
+        mount -o remount,size=100m /mnt
+        {RUN} {sei_file} -o /mnt/out.h5 -o /mnt/out.csv --quiet --resume
+        cmp /mnt/out.h5 {quiet}
+        ls -A /mnt
+        """
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["2", "out.h5", "out.csv", "out.h5"]
+    assert "/mnt/out.csv: cannot be written: No space left on device; /mnt/out.h5: written and whole" in done.stderr
+    assert done.stderr.endswith("make room and run the same with --resume, which makes the others from it\n")
+
+
+def test_a_file_that_is_too_large_for_the_disk_stops_no_other(tmp_path):
+    from fvproc import simulate
+
+    for name, side in (("a", 4), ("m", 80), ("z", 4)):
+        simulate.write_map(tmp_path / f"{name}.h5", ny=side, nx=side, samples=64)
+    done = alone(
+        f"""
+        mount -t tmpfs -o size=400k none /mnt
+        status=0
+        {OFTEN} {tmp_path}/[amz].h5 -o /mnt/ --tile-bytes 20000 --threads 1 || status=$?
+        echo $status
+        """
+    )
+    *table, good, status = done.stdout.splitlines()
+    assert (good, status) == ("2 of 3 files, 32 curves", "1"), done.stderr
+    assert [row.split()[1] for row in table[1:]] == ["done", "failed", "done"]
+    assert "m.h5: /mnt/m.h5.partial: cannot be written: No space left on device" in done.stderr
+
+
 @pytest.mark.parametrize("room", [40, 400])
 @pytest.mark.parametrize("layout", ["", "--compress"])
 def test_no_room_for_a_curves_file(sei_file, room, layout):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fvproc as fv
-from fvproc import engine, finished, journal, writers
+from fvproc import beside, engine, finished, journal, writers
 from fvproc.cli import main
 from fvproc.errors import OutputError
 from fvproc.progress import Tally
@@ -164,7 +164,7 @@ def test_an_unfinished_run_may_still_replace_what_it_was_told_to(curves_file, tm
 
     with pytest.raises(KeyboardInterrupt):
         fv.process(curves_file, output=output, overwrite=True, tile_bytes=9000, threads=1, progress=Stops())
-    assert journal.partial_path(output).exists()
+    assert beside.partial_path(output).exists()
     computed.clear()
     maps = fv.process(curves_file, output=output, resume=True)
     assert 0 < sum(map(len, computed)) < 204

@@ -20,9 +20,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fvproc import journal
+from fvproc import beside, journal
+from fvproc.beside import partial_path
 from fvproc.errors import OutputError
-from fvproc.journal import Journal, partial_path
+from fvproc.journal import Journal
 from fvproc.maps import not_computed
 from fvproc.partial import PartialFile
 from fvproc.quantities import RECORD
@@ -244,7 +245,7 @@ def test_a_file_of_that_name_that_no_run_has_made_keeps_every_byte(tmp_path, tru
         theirs.write_bytes(content)
         with pytest.raises(OutputError, match=rf"{name}: is there and is .*; move it away"):
             begin(tmp_path, overwrite=overwrite)
-        journal.sweep(tmp_path / "out.h5")
+        beside.sweep(tmp_path / "out.h5")
         assert theirs.read_bytes() == content
         assert list(tmp_path.iterdir()) == [theirs]
 

@@ -28,6 +28,7 @@ FLOORS = [
     {"_core", "reference", "maps"},
     {"readers", "provenance", "regions", "curve_numbers", "partial"},
     {"statistics", "journal_file", "measurement"},
+    {"beside"},
     {"simulate", "engine", "writers", "journal"},
     {"bound", "sampling"},
     {"noise", "systematic", "density", "calibration_file"},

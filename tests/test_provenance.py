@@ -40,6 +40,7 @@ def test_describe_tells_everything_and_survives_json():
         "format": "nanoscope",
         "size": 123456,
         "header_digest": "ab" * 32,
+        "modified": "1970-01-01T00:00:00Z",
     }
     assert found["header"] == {"Scan Rate": 1.5, "Comment": "50 µm — «5 < 6 & 7»\x07", "missing": "nan"}
     assert found["warnings"] == ["Deflection limits corrected"]

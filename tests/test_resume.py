@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fvproc as fv
-from fvproc import engine, journal, readers, simulate, writers
+from fvproc import beside, engine, journal, readers, simulate, writers
 from fvproc.errors import FileFormatError, OutputError
 
 TESTS = Path(__file__).parent
@@ -131,7 +131,7 @@ def test_a_killed_process_goes_on_and_ends_in_the_same_bytes(sei_file, quiet, tm
         "def run_tile(*arguments):\n    time.sleep(0.002)\n    return honest(*arguments)\n"
         "engine.run_tile = run_tile\nsys.exit(main(sys.argv[1:]))\n"
     )
-    lines = Path(f"{journal.partial_path(out)}.journal")
+    lines = Path(f"{beside.partial_path(out)}.journal")
 
     def size():
         return lines.stat().st_size if lines.exists() else 0

@@ -143,7 +143,7 @@ def save(
         _refuse_existing(targets)
     writing = shown(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        Path(os.path.realpath(path)).parent.mkdir(parents=True, exist_ok=True)
         if kind.write is not None:
             with replacing(path) as temporary:
                 kind.write(maps, temporary, curve)

@@ -147,7 +147,7 @@ def process_many(
     resume: bool = False,
     tile_bytes: int | None = None,
     progress: Progress | None = None,
-    open_volume: Callable[[PathName], ForceVolume] = readers.open_volume,
+    open_volume: Callable[[Path], ForceVolume] = readers.open_volume,
     told: Callable[[Result], None] | None = None,
 ) -> list[Result]:
     """Process many files; see `fvproc.process_many`.
@@ -179,7 +179,20 @@ def process_many(
         if told is not None:
             told(result)
 
+    ended: list[int] = []  # curves of files of which nothing is to be computed, until the progress is told
+
+    def end(number: int, result: Result) -> None:
+        note(number, result)
+        ended.append(result.curves)
+
+    def tell_ended() -> None:
+        if progress is not None:
+            for curves in ended:
+                progress.expect(curves, curves)
+        ended.clear()
+
     def jobs() -> Iterator[_FileJob]:
+        begun = False
         for number, path in enumerate(inputs):
             schedule.stop_if_asked()
             began = time.perf_counter()
@@ -196,12 +209,15 @@ def process_many(
             except (FvprocError, OSError) as error:
                 schedule.require_files(error)
                 event("file_failed", level=logging.ERROR, file=str(path), reason=str(error))
-                note(number, Result(path, error=str(error), seconds=time.perf_counter() - began))
-                continue
-            if done is None or not whole:
-                yield ready
+                end(number, Result(path, error=str(error), seconds=time.perf_counter() - began))
             else:
-                note(number, _result(path, volume, outputs, done, began, before=True))
+                if done is None or not whole:
+                    yield ready
+                    begun = True  # who comes back for the next has begun to work
+                else:
+                    end(number, _result(path, volume, outputs, done, began, before=True))
+            if begun:
+                tell_ended()
 
     try:
         with processors.at_most(threads):

@@ -18,11 +18,12 @@ from fvproc.options import DONE, PARTLY, REFUSED, calibration, recipe_for, setti
 
 if TYPE_CHECKING:
     from fvproc import bulk
+    from fvproc.volume import ForceVolume
 
 
 def run(options: argparse.Namespace) -> int:
     """Do what `fvproc run` was asked for; return the exit status."""
-    inputs = _inputs(options.input)
+    inputs, unmatched = _inputs(options)
     first = options.output[0]
     several = len(inputs) > 1 or Path(first).is_dir() or first.endswith(("/", "\\"))
     if several and (options.tiff or options.figure or len(options.output) > 1):
@@ -33,23 +34,43 @@ def run(options: argparse.Namespace) -> int:
         from fvproc import bulk
 
         bulk.check_table(options.summary)
-    with processors.at_most(options.threads), events.to_file(options.log), _cluster(options) as client:
-        return _run_several(options, inputs, client) if several else _run_one(options, inputs[0], client)
+    outputs = [Path(first) / f"{path.stem}.h5" for path in inputs] if several else _outputs(options)
+    own = [*inputs, *outputs, *([options.summary] if options.summary else [])]
+    with processors.at_most(options.threads), events.to_file(options.log, own), _cluster(options) as client:
+        if several:
+            return _run_several(options, inputs, unmatched, client)
+        return _run_one(options, inputs[0], client)
 
 
-def _inputs(names: Sequence[str]) -> list[Path]:
-    """Return the inputs; a pattern such as *.spm, which Windows' shells leave alone, stands for what it matches."""
+def _inputs(options: argparse.Namespace) -> tuple[list[Path], set[Path]]:
+    """Return the inputs, and those of them that are patterns without a match.
+
+    A pattern such as *.spm, which Windows' shells leave alone, stands for what it matches.
+    """
     found: list[Path] = []
-    for name in names:
+    unmatched: set[Path] = set()
+    for name in options.input:
         path = Path(name)
-        if glob.has_magic(name) and not path.exists():
-            matches = sorted(map(Path, glob.glob(name)))  # noqa: PTH207 (an absolute pattern, too)
-            if not matches:
-                raise FvprocError(f"{name}: no file matches the pattern")
-            found += matches
-        else:
+        if not glob.has_magic(name) or path.exists():
             found.append(path)
-    return found
+            continue
+        matches = sorted(map(Path, glob.glob(name)))  # noqa: PTH207 (an absolute pattern, too)
+        if not matches:
+            unmatched.add(path)
+        elif "*" not in name and "?" not in name:  # a name may have brackets, and its file be missing
+            _say(f"{name}: no file of that name; taken as a pattern, it is {', '.join(map(str, matches))}", options)
+        found += matches or [path]
+    if unmatched.issuperset(found):
+        raise FvprocError(_no_match(found[0]))
+    return found, unmatched
+
+
+def _no_match(path: Path) -> str:
+    return f"{path}: no file has that name, and no file matches the pattern"
+
+
+def _outputs(options: argparse.Namespace) -> list[Path]:
+    return [Path(name) for name in [*options.output, options.tiff, options.figure] if name]
 
 
 def _run_one(options: argparse.Namespace, path: Path, client: Any) -> int:
@@ -57,7 +78,7 @@ def _run_one(options: argparse.Namespace, path: Path, client: Any) -> int:
 
     began = time.perf_counter()
     chosen = settings(options)
-    outputs = [Path(name) for name in [*options.output, options.tiff, options.figure] if name]
+    outputs = _outputs(options)
     volume = api.open(path, **calibration(options))
     for warning in volume.warnings:
         _say(f"{path.name}: {warning}", options)
@@ -81,8 +102,13 @@ def _run_one(options: argparse.Namespace, path: Path, client: Any) -> int:
     return PARTLY if failures else DONE
 
 
-def _run_several(options: argparse.Namespace, inputs: list[Path], client: Any) -> int:
+def _run_several(options: argparse.Namespace, inputs: list[Path], unmatched: set[Path], client: Any) -> int:
     from fvproc import api, bulk, progress
+
+    def open_volume(path: Path) -> ForceVolume:
+        if path in unmatched:
+            raise FvprocError(_no_match(path))
+        return api.open(path, **given)
 
     given, chosen = calibration(options), settings(options)
     results: list[bulk.Result] = []
@@ -106,13 +132,16 @@ def _run_several(options: argparse.Namespace, inputs: list[Path], client: Any) -
             resume=options.resume,
             tile_bytes=options.tile_bytes,
             progress=progress.Tally() if options.quiet or options.json else progress.Bar(files=len(inputs)),
-            open_volume=lambda path: api.open(path, **given),
+            open_volume=open_volume,
             told=tell,
         )
-    finally:
-        # of a run that was stopped, too
-        results.sort(key=lambda result: inputs.index(result.path))
-        written = _told(options, results)
+    except BaseException:
+        try:
+            _told(options, inputs, results)
+        except OutputError as error:  # no reason to hide why the run was stopped, and how it goes on
+            print(f"fvproc: {error}", file=sys.stderr)
+        raise
+    written = _told(options, inputs, results)
     if not written:
         return REFUSED
     return DONE if all(result.status in ("done", "done before") for result in results) else PARTLY
@@ -126,9 +155,12 @@ def _tell_lost(path: Path, failures: Sequence[str]) -> None:
         print(f"fvproc: {path.name}: the same again with --resume tries them again", file=sys.stderr)
 
 
-def _told(options: argparse.Namespace, results: list[bulk.Result]) -> bool:
+def _told(options: argparse.Namespace, inputs: list[Path], results: list[bulk.Result]) -> bool:
     """Print the table, and write it where --summary says; return whether it could be written."""
     from fvproc import bulk
+
+    order = {path: number for number, path in enumerate(inputs)}
+    results.sort(key=lambda result: order[result.path])
 
     try:
         if options.json:

@@ -67,11 +67,12 @@ class MapJob:
         self.failures: list[Failure] = []
         self._done = False
         self._journal: Journal | None = None
-        self._locks = Locks(self.outputs[1:])
+        # arrays in memory cannot be recognised when they come again: nothing is kept of them
+        kept = bool(self.outputs) and volume.format != "arrays"
+        self._locks = Locks(self.outputs[1:] if kept else self.outputs)  # the journal locks the first
         self._overwrite, self._resume, self._own = overwrite, resume, frozenset[PathName]()
         try:
-            # arrays in memory cannot be recognised when they come again
-            if self.outputs and volume.format != "arrays":
+            if kept:
                 key = identity(volume, recipe, engine.KERNEL_VERSION)
                 self._journal = Journal(self.outputs[0], key, volume.grid.curves, overwrite)
                 for path in self.outputs:

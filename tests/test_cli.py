@@ -121,7 +121,8 @@ def test_the_summary_of_a_run_that_was_stopped_before(sei_file, tmp_path, monkey
     assert told and 0 < int(told[1]) < 1100
 
 
-def test_info_describes_an_npz_output(curves_file, tmp_path):
+def test_info_describes_an_npz_output(curves_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     for suffix in (".h5", ".npz"):
         fv.process(curves_file, output=tmp_path / f"out{suffix}")
     texts = [done("info", tmp_path / f"out{suffix}").stdout.partition("\n")[2] for suffix in (".h5", ".npz")]

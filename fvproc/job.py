@@ -117,6 +117,11 @@ class MapJob:
                 start = max(start, lost.stop)
         journal.commit()
 
+    @property
+    def files(self) -> int:
+        """How many files it holds open: a partial file, and a lock of each output, of which the journal is one."""
+        return 1 + max(1, len(self.outputs))
+
     def left(self) -> list[Tile]:
         """Return the runs of curves that are not done."""
         return [Tile(0, self.volume.grid.curves)] if self._journal is None else self._journal.left()

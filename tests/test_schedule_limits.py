@@ -76,6 +76,14 @@ def test_no_more_files_are_open_than_descriptors_and_memory_allow(
     assert seen.most == most
 
 
+def test_outputs_that_are_locked_count_as_files(small_files, tmp_path, monkeypatch):
+    monkeypatch.setattr(flow, "most_jobs", lambda: 6)
+    seen = Open()
+    given = {"output_dir": tmp_path, "suffixes": (".h5", ".csv", ".npz")}
+    bulk.process_many(small_files, threads=8, progress=seen, told=seen.told, **given)
+    assert seen.most == 3  # each with its partial file and three locks
+
+
 def test_the_limit_of_the_system_counts(monkeypatch):
     resource = pytest.importorskip("resource")
     for soft, most in ((1024, 256), (64, 16), (4, 2), (10**6, 1024), (resource.RLIM_INFINITY, 1024)):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fvproc.errors import FvprocError
 from fvproc.events import event
 from fvproc.quantities import RECORD, Flag
-from fvproc.schedule.limits import MOST_BYTES, most_jobs, require_files
+from fvproc.schedule.limits import FILES_OF_A_JOB, MOST_BYTES, most_jobs, require_files
 from fvproc.schedule.work import Crew, Errand, Failure, Job, Landed, Progress, base_curves, split
 from fvproc.volume import Tile
 
@@ -216,7 +216,8 @@ class _Flow:
         if len(self.active) < 2:
             return True
         held = sum(active.errand.volume.grid.curves for active in self.active.values()) * RECORD.itemsize
-        return len(self.active) < self._most and held < MOST_BYTES
+        files = sum(getattr(active.job, "files", FILES_OF_A_JOB) for active in self.active.values())
+        return files < self._most * FILES_OF_A_JOB and held < MOST_BYTES
 
     def _submit_suspect(self) -> bool:
         """Try a tile that lost its worker again, alone: it may have been the neighbour of the one that killed it."""

@@ -9,8 +9,9 @@ import platform
 from fvproc.errors import FvprocError
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE)
-# A job holds its journal and its partial file; as much again is left to whoever reads, writes and talks to a cluster.
-_SHARE = 4
+FILES_OF_A_JOB = 2  # its journal and its partial file; one that locks further outputs tells how many it holds
+# as much again is left to whoever reads, writes and talks to a cluster
+_SHARE = 2 * FILES_OF_A_JOB
 _MOST_JOBS = 1024
 _JOBS_ON_WINDOWS = 64  # its C library opens 512 files
 # Records of the jobs that are open, bytes: beyond it no other is opened while there are two.

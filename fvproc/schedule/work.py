@@ -50,7 +50,10 @@ class Landed(NamedTuple):
 
 
 class Job(Protocol):
-    """One volume on its way to its maps: knows what is left to do, takes what is done."""
+    """One volume on its way to its maps: knows what is left to do, takes what is done.
+
+    One that has `files`, too, says how many it holds open; else these are two.
+    """
 
     @property
     def errand(self) -> Errand:

@@ -128,3 +128,13 @@ def test_a_coarse_z_hides_no_pull_off(fit, step):
     assert np.isfinite(records["modulus"]).all()
     assert not flagged(records, Flag.FIT_FAILED | Flag.PULL_OFF_DISAGREES).any()
     assert np.median(records["modulus"]) == pytest.approx(916e6, rel=0.04)
+
+
+@pytest.mark.parametrize("branch", ["approach", "retract"])
+@pytest.mark.parametrize("factor", [1.4, 2.0])
+def test_a_contact_that_is_rigid_to_the_data_has_a_contact_point_all_the_same(factor, branch):
+    """Nothing tells the adhesion of a rigid contact on approach: it ran away, and no contact was found."""
+    measured = scaled(measure(CASES["1.5 GPa"], curves=300, fit={"branch": branch}), factor)
+    records = _core.fit_tile(measured.raw, measured.settings)
+    assert flagged(records, Flag.CONTACT_NOT_FOUND | Flag.FIT_FAILED).mean() < 0.01
+    assert flagged(records, Flag.MODULUS_UNBOUNDED).mean() > 0.9

@@ -391,3 +391,15 @@ def test_dissipation_is_no_noise_of_z_counted_twice(fit, curves):
     plain = np.trapezoid(f1, np.clip(z1, low, high), axis=1) + np.trapezoid(f2, np.clip(z2, low, high), axis=1)
     found = fit(measured.raw, measured.settings)["dissipation"].astype(float)
     assert np.std(found) < 1.5 * np.std(plain)
+
+
+@pytest.mark.parametrize("sigma", [5e-11, 1e-10, 2e-10])
+def test_a_deformation_close_to_the_turning_point_takes_no_curve_away(sigma):
+    """A level above the largest sample, on a plateau of a coarse converter, divided by zero: the record was lost."""
+    near = {"deformation": {"region": 0.01}, "baseline": {"order": 0}}
+    measured = measure(CASES["0.7 MPa"], curves=4000, samples=128, sigma=sigma, tilt=0.0, **near)
+    measured.raw.approach.deflection[:] = measured.raw.approach.deflection // 600 * 600
+    records = _core.fit_tile(measured.raw, measured.settings)
+    assert not np.any(records["flags"] & np.uint32(Flag.NOT_FINITE))
+    valued = records["deformation"][np.isfinite(records["deformation"])]
+    assert np.all(np.abs(valued) < 5e-9)

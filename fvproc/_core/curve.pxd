@@ -62,6 +62,14 @@ cdef inline int own_baseline(const Settings* settings, bint approach) noexcept n
     return 0 if settings.baseline_of_approach and not approach else 1 + settings.baseline_order
 
 
+cdef inline int contact_baseline(const Curve* curve, const Settings* settings) noexcept nogil:
+    """Parameters of the baseline that the fit of the approach corrects."""
+    # `qnm` measures the far part alone: a contact that reaches into it would count samples twice
+    if not settings.maximum_likelihood and curve.approach.free < curve.approach.fitted:
+        return 0
+    return own_baseline(settings, True)
+
+
 cdef inline double turning_z(const Branch* branch) noexcept nogil:
     """z at the turning point: of the first sample, or farther where the branch was cut after the time."""
     cdef double first = branch.axis.z[0], highest = branch.axis.z[branch.peak_at]
@@ -131,7 +139,7 @@ cdef inline void pose_contact(
     curve.contact_count = branch.fitted
     curve.contact.status = pose(
         branch, curve.contact_begin, curve.contact_count, branch.pulled, -branch.lowest if branch.pulled else 0.0,
-        own_baseline(settings, True), False, curve.film_reach, contacts, lane
+        contact_baseline(curve, settings), False, curve.film_reach, contacts, lane
     )
 
 
@@ -228,7 +236,7 @@ cdef inline void conclude_curve(
     if settings.wants_contact and curve.contact_count > 0 and curve.contact.status == 0:
         conclude(
             branch, contacts, contact_solution, lane, curve.contact_begin, branch.pulled,
-            own_baseline(settings, True), curve.quantum, &curve.contact
+            contact_baseline(curve, settings), curve.quantum, &curve.contact
         )
         if not (branch.axis.z[branch.axis.n - 1] < curve.contact.z0 < branch.axis.z[0]):
             curve.contact.status = CONTACT_NOT_FOUND

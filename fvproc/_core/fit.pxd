@@ -244,8 +244,23 @@ cdef inline void set_column(const Factors* factors, int k, Solution* solution) n
         store(solution.columns[k][j], column[j])
 
 
-cdef inline mask factorise_stiff(mask stiff, lanes damping, State* state, Factors* factors, lanes* gradient) noexcept nogil:
-    """Factorise with the compliance held in some lanes; gradient: that without it."""
+cdef inline void hold_adhesion(mask loose, lanes* matrix) noexcept nogil:
+    """Make the rows and columns of the adhesion those of the unit matrix."""
+    cdef lanes zero = splat(0.0)
+    matrix[3] = choose(loose, zero, matrix[3])
+    matrix[4] = choose(loose, zero, matrix[4])
+    matrix[5] = choose(loose, splat(1.0), matrix[5])
+    matrix[8] = choose(loose, zero, matrix[8])
+    matrix[12] = choose(loose, zero, matrix[12])
+
+
+cdef inline mask factorise_stiff(
+    mask stiff, mask loose, lanes damping, State* state, Factors* factors, lanes* gradient
+) noexcept nogil:
+    """Factorise with the compliance held in some lanes, and the adhesion in those of them where nothing else tells it.
+
+    In a rigid contact the forces do not, ∂d/∂a = S − 1 → 0. gradient: that without what is held.
+    """
     cdef lanes[15] matrix = state.matrix
     cdef lanes zero = splat(0.0)
     cdef int j
@@ -254,6 +269,8 @@ cdef inline mask factorise_stiff(mask stiff, lanes damping, State* state, Factor
     for j in range(1, PARAMETERS):
         matrix[j * (j + 1) // 2] = choose(stiff, zero, matrix[j * (j + 1) // 2])
         gradient[j] = state.gradient[j]
+    hold_adhesion(loose, matrix)
+    gradient[2] = choose(loose, zero, gradient[2])
     return factorise(matrix, damping, factors)
 
 
@@ -266,7 +283,7 @@ cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
     cdef lanes[5] gradient
     cdef lanes zero = splat(0.0), one = splat(1.0), damping = zero, clamped = zero, promised = zero, limit, least, earlier
     cdef lanes promised_before = zero
-    cdef mask busy, failed, bad, better, done, clamp, rests, stiff = none()
+    cdef mask busy, failed, bad, better, done, clamp, rests, stiff = none(), untold = ~flagged(problem.of_end)
     cdef int iteration, j
     failed = start_values(problem, trial.theta) | flagged(problem.idle)
     for j in range(PARAMETERS):
@@ -280,7 +297,7 @@ cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
     earlier = state.cost + splat(1e300)
     for iteration in range(ITERATIONS):
         if any_of(stiff):
-            bad = factorise_stiff(stiff, damping, &state, &factors, gradient)
+            bad = factorise_stiff(stiff, stiff & untold, damping, &state, &factors, gradient)
             promised = solve(&factors, gradient, step)
         else:
             bad = factorise(state.matrix, damping, &factors)
@@ -331,6 +348,8 @@ cdef inline void minimise(Problem* problem, Solution* solution) noexcept nogil:
         )
     # a lane that ran out of iterations is at its minimum if no more than a fifth of an error is left to go
     failed = failed | (busy & ~less(promised, 400.0 * limit))
+    if any_of(stiff):
+        hold_adhesion(stiff & untold, state.matrix)
     failed = failed | factorise(state.matrix, zero, &factors)
     if problem.correlated:
         for j in range(3):

@@ -112,7 +112,11 @@ cdef inline double deformation(const Branch* branch, double region, double top, 
     i = first_at_most(d, <float>level, branch.peak_at + 1, n)
     if i >= n:
         return 0.0
-    z_level = z[i] + (level - d[i]) * (z[i - 1] - z[i]) / (d[i - 1] - d[i])
+    z_level = z[i]
+    # the largest sample may lie below the turning point, and so below a level that is near it
+    if d[i - 1] > d[i]:
+        z_level += (level - d[i]) * (z[i - 1] - z[i]) / (d[i - 1] - d[i])
+    z_level = z_level if z_level < at else at
     if d[i - 1] - d[i] < APART * branch.noise:
         # not into the baseline, but wide enough for noise
         if about > 0.5 * level:

@@ -119,3 +119,5 @@ cdef inline void hold_pull_offs(
     for lane in range(count):
         if curves[lane].pull_off_held:
             take_lane(again, lane, solution)
+            if again.failed[lane] > 0.5:
+                curves[lane].flags &= ~<unsigned int>PULL_OFF_DISAGREES     # nothing was fitted

@@ -412,7 +412,11 @@ def deformation(branch: Branch, region: float) -> float:
     top, at = turning_point(branch)
     level = (1.0 - region) * top
     i = _first_at_most(branch, level, branch.peak_at + 1)
-    z = branch.z[i] + (level - branch.d[i]) / (branch.d[i - 1] - branch.d[i]) * (branch.z[i - 1] - branch.z[i])
+    z = float(branch.z[i])
+    # the largest sample may lie below the turning point, and so below a level that is near it
+    if branch.d[i - 1] > branch.d[i]:
+        z += float((level - branch.d[i]) / (branch.d[i - 1] - branch.d[i]) * (branch.z[i - 1] - branch.z[i]))
+    z = min(z, at)
     if branch.d[i - 1] - branch.d[i] < 6.0 * branch.noise:
         about = max(min(0.05 * top, 0.5 * level), min(3.0 * branch.noise, 0.8 * level))
         first = min(_first_at_most(branch, level + about, max(i - 16, branch.peak_at + 1)), i)

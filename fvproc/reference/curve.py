@@ -128,8 +128,9 @@ def fit_curve(raw: RawTile, curve: int, settings: KernelSettings, thickness: flo
         if _is_free(s) and _has_none(fit, fitted, s):
             fit = _contact_fit(fitted, s, quantum, reach, held=0.0)
         elif _is_free(s) and not s.fit_approach and _contradicts(fit, retract):
-            flags |= Flag.PULL_OFF_DISAGREES
             fit = _contact_fit(fitted, s, quantum, reach, held=pull_off(retract, s))
+            if fit.status != Flag.FIT_FAILED:
+                flags |= Flag.PULL_OFF_DISAGREES
         if fit.status:
             flags |= fit.status
         else:
@@ -221,7 +222,8 @@ def _approach_contact(branch: Branch, s: KernelSettings, quantum: float, reach: 
             return Fit(z0=detected.z0, z0_std=detected.std)
         begin = first_of_fit(branch, s, detected)
     pull = -branch.lowest if branch.pulled else 0.0
-    own = _own_baseline(s, True)
+    # `qnm` measures the far part alone: a contact that reaches into it would count samples twice
+    own = _own_baseline(s, True) if s.maximum_likelihood or branch.free >= branch.fitted else 0
     fit = fit_contact(s.law, branch, branch.fitted, branch.pulled, pull, own, False, quantum, reach, begin)
     return fit if branch.z[-1] < fit.z0 < branch.z[0] else replace(fit, status=Flag.CONTACT_NOT_FOUND)
 

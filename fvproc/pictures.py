@@ -31,6 +31,7 @@ KINDS = {
     "topography": "the surface in three dimensions, coloured by the modulus or another quantity",
 }
 _OF_CURVES = ("density", "curves")
+HEIGHTS = ("contact_height", "height")  # what a topography shows: the first that there is
 _DEFAULTS: dict[str, tuple[str, ...]] = {
     "maps": ("contact_height", "modulus", "adhesion", "deformation"),
     "histogram": ("modulus", "adhesion", "deformation"),
@@ -129,7 +130,7 @@ def _draw(
         "density": lambda: curve_plots.draw_density(maps, density),
         "curves": lambda: curve_plots.draw_curves(maps, curves),
         "flags": lambda: scenes.draw_flags(maps),
-        "topography": lambda: scenes.draw_topography(maps, colour=names[0], limits=limits),
+        "topography": lambda: scenes.draw_topography(maps, _height(maps), names[0], limits),
     }[kind]
     with placed(path) as temporary:
         sheet.store(draw, temporary, maps.provenance)
@@ -161,9 +162,26 @@ def _names(maps: ParameterMaps, kind: str, quantities: Sequence[str]) -> tuple[s
     names = tuple(quantities) or _DEFAULTS.get(kind, ())
     if kind in ("maps", "histogram") and not quantities:
         names = tuple(name for name in names if name in maps) or maps.quantities[:1]
+    if kind == "topography":
+        if not any(name in maps for name in HEIGHTS):
+            raise FvprocError(
+                f"kind = {kind!r}: needs {' or '.join(HEIGHTS)}, which are not among the maps; "
+                f"there are {', '.join(maps)}"
+            )
+        if not quantities and names[0] not in maps:
+            names = tuple(name for name in HEIGHTS if name in maps)
+    if kind == "correlation" and not quantities and not all(name in maps for name in names):
+        # an error goes with its quantity, and tells nothing new beside it
+        names = tuple(name for name in maps if not name.endswith("_std"))[:2]
+        if len(names) < 2:
+            raise FvprocError(f"kind = {kind!r}: needs maps of two quantities; there are only {', '.join(maps)}")
     if kind == "correlation" and len(names) != 2:
         raise FvprocError(f"a correlation is of two quantities, not {len(names)}: {', '.join(names)}")
     return names
+
+
+def _height(maps: ParameterMaps) -> str:
+    return next(name for name in HEIGHTS if name in maps)
 
 
 def measured(volume: ForceVolume, maps: ParameterMaps) -> tuple[ForceVolume, Recipe]:

@@ -175,6 +175,7 @@ def to_dict(findings: Findings) -> dict[str, Any]:
             {
                 "quantity": one.quantity,
                 "unit": one.unit,
+                "distance_unit": one.distance_unit,
                 **{name: [_number(v) for v in getattr(one, name).tolist()] for name in _POINTS},
             }
             for one in findings.profiles
@@ -231,9 +232,9 @@ def tables(findings: Findings) -> dict[str, str]:
         found["thickness"] = _csv(list(told["thickness"][0]), (list(one.values()) for one in told["thickness"]))
     if told["profiles"]:
         found["profiles"] = _csv(
-            ["profile", "quantity", "unit", *_POINTS],
+            ["profile", "quantity", "unit", "distance_unit", *_POINTS],
             (
-                [number, one["quantity"], one["unit"], *point]
+                [number, one["quantity"], one["unit"], one["distance_unit"], *point]
                 for number, one in enumerate(told["profiles"], 1)
                 for point in zip(*(one[name] for name in _POINTS), strict=True)
             ),
@@ -307,7 +308,8 @@ def to_text(findings: Findings) -> str:
         )
     for line in findings.profiles:
         factor, unit = readable(line.unit, line.values)
-        length_factor, length_unit = readable("m", line.distance[-1:])
+        # a pixel is counted, and takes no prefix
+        length_factor, length_unit = (1.0, "px") if line.distance_unit == "px" else readable("m", line.distance[-1:])
         lines += ["", f"{line.quantity} along {line.distance[-1] * length_factor:.4g} {length_unit} ({unit or '1'})"]
         for distance, value in zip(line.distance, line.values, strict=True):
             lines.append(f"  {distance * length_factor:>10.4g}  {_short(value * factor)}")

@@ -135,13 +135,15 @@ class Profile:
     quantity, unit : str
         What, and its SI unit.
     distance : ndarray of float64, shape (n,)
-        From the start, in m; in pixels where the file does not tell the size of the scan.
+        From the start, in `distance_unit`.
     y, x : ndarray of float64, shape (n,)
         Row and column; whole numbers are centres.
     values : ndarray of float64, shape (n,)
         Median over the width of the line; NaN where no pixel has a value.
     spread : ndarray of float64, shape (n,)
         Half the range from the 16th to the 84th percentile over the width; zero for a width of one.
+    distance_unit : str
+        ``"m"``, or ``"px"`` where the file does not tell the size of the scan.
     """
 
     quantity: str
@@ -151,6 +153,7 @@ class Profile:
     x: np.ndarray
     values: np.ndarray
     spread: np.ndarray
+    distance_unit: str = "m"
 
 
 def profile(
@@ -211,6 +214,7 @@ def profile(
     values[known] = np.nanmedian(taken[:, known], axis=0)
     low, high = np.nanpercentile(taken[:, known], (15.865525, 84.134475), axis=0)
     spread[known] = (high - low) / 2
-    dy, dx = grid.pixel if grid.size_x is not None and grid.size_y is not None else (1.0, 1.0)
+    dy, dx = grid.pixel if grid.sized else (1.0, 1.0)
     whole = math.hypot((y[1] - y[0]) * dy, (x[1] - x[0]) * dx)
-    return Profile(quantity, QUANTITIES[quantity].unit, share * whole, along_y, along_x, values, spread)
+    unit_of_values, distance_unit = QUANTITIES[quantity].unit, "m" if grid.sized else "px"
+    return Profile(quantity, unit_of_values, share * whole, along_y, along_x, values, spread, distance_unit)

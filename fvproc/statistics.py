@@ -114,7 +114,7 @@ def statistics(
     regions : mapping of str to ndarray of bool, shape (ny, nx)
         What `fvproc.regions` makes, by name.
     quantities : sequence of str, optional
-        Names of the registry; by default those of `DEFAULT_QUANTITIES` that the maps hold.
+        Names of the registry; by default those of `DEFAULT_QUANTITIES` that the maps hold, or all maps without any.
     bins : int, optional
         Of the histogram; by default about twice the cube root of the count (Rice's rule), 8 to 200.
 
@@ -125,7 +125,7 @@ def statistics(
     """
     found = []
     if quantities is None:
-        quantities = [name for name in DEFAULT_QUANTITIES if name in maps]
+        quantities = [name for name in DEFAULT_QUANTITIES if name in maps] or list(maps)
     for name in quantities:
         if name not in maps.quantities:
             raise RegionError(f"quantity {name!r}: not among the maps; choose from {', '.join(maps)}")

@@ -112,6 +112,11 @@ class Grid:
         return self.ny, self.nx
 
     @property
+    def sized(self) -> bool:
+        """Whether the file gives the size of the frame."""
+        return self.size_y is not None and self.size_x is not None
+
+    @property
     def pixel(self) -> tuple[float, float]:
         """(dy, dx) in metres; 1 nm where the file does not give the size of the frame."""
         return (self.size_y or self.ny * 1e-9) / self.ny, (self.size_x or self.nx * 1e-9) / self.nx

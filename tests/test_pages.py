@@ -84,10 +84,17 @@ def test_large_maps_show_pixels_that_were_measured():
     maps.records["modulus"] = np.arange(1100 * 900, dtype="f4").reshape(1100, 900)
     data = data_of(page.page(maps, regions={}))
     assert data["grid"] | {"dy": 0, "dx": 0} == {
-        "ny": 1100, "nx": 900, "dy": 0, "dx": 0, "step": 3, "rows": 367, "columns": 300,
+        "ny": 1100, "nx": 900, "dy": 0, "dx": 0, "unit": "px", "step": 3, "rows": 367, "columns": 300,
     }  # fmt: skip
     modulus = np.frombuffer(base64.b64decode(data["quantities"][0]["data"]), "<f4").reshape(367, 300)
     np.testing.assert_array_equal(modulus, maps["modulus"][::3, ::3])
+
+
+def test_a_scan_of_unknown_size_is_measured_in_pixels():
+    grid = data_of(page.page(described(ParameterMaps(Grid(4, 5))), regions={}))["grid"]
+    assert (grid["dy"], grid["dx"], grid["unit"]) == (1, 1, "px")
+    grid = data_of(page.page(described(ParameterMaps(Grid(4, 5, 4e-7, 1e-6))), regions={}))["grid"]
+    assert (grid["dy"], grid["dx"], grid["unit"]) == (1e-7, 2e-7, "m")
 
 
 def test_names_of_files_are_text_and_no_markup():
@@ -283,5 +290,16 @@ def test_in_a_browser_the_viewer_reads_any_curve(browser, viewer, maps):
     assert tab.locator("#note").inner_text() == ""
     tab.keyboard.press("ArrowUp")
     tab.wait_for_function("document.getElementById('pixel').textContent === 'Row 34, column 11'")
+    assert tab.faults == []
+    tab.close()
+
+
+def test_in_a_browser_a_scan_of_unknown_size_has_pixels_along_its_edges(browser, tmp_path):
+    fv.write_report(described(ParameterMaps(Grid(12, 10), film_maps(12, 10).records)), tmp_path / "r.html")
+    tab = opened(browser, (tmp_path / "r.html").as_uri())
+    shown = tab.evaluate(
+        "(({ xaxis: x, yaxis: y }) => [x.title.text, x.range, y.range])(document.querySelector('.map .plot').layout)"
+    )
+    assert shown == ["x (px)", [0, 10], [0, 12]]
     assert tab.faults == []
     tab.close()

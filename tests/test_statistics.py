@@ -18,6 +18,7 @@ from fvproc.quantities import QUANTITIES
 from fvproc.regions import RegionError
 from fvproc.sections import film_thickness, profile
 from fvproc.statistics import Fit, fits, statistics
+from fvproc.volume import Grid
 
 TILT = (3e-3, -2e-3)
 STEP = 12e-9
@@ -230,6 +231,30 @@ def test_the_command_writes_tables(output, tmp_path, capsys):
     assert main(["stats", str(output), "--csv"]) == 0
     printed = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert {row["region"] for row in printed} == {"whole map"}
+
+
+def test_maps_without_those_told_by_default_are_told_of_all(tmp_path, capsys):
+    few = ParameterMaps(two_materials().grid, two_materials().records, quantities=("r_squared", "n_fit"))
+    fv.save(few, tmp_path / "few.h5")
+    assert main(["stats", str(tmp_path / "few.h5")]) == 0
+    assert "r_squared" in capsys.readouterr().out
+    assert main(["stats", str(tmp_path / "few.h5"), "-o", str(tmp_path / "s.csv")]) == 0
+    rows = list(csv.DictReader((tmp_path / "s.csv").open(encoding="utf-8")))
+    assert {row["quantity"] for row in rows} == {"r_squared", "n_fit"}
+
+
+def test_a_profile_over_a_scan_of_unknown_size_is_in_pixels(tmp_path, capsys):
+    fv.save(ParameterMaps(Grid(4, 9), ramp_maps(4, 9).records), tmp_path / "m.h5")
+    command = ["stats", str(tmp_path / "m.h5"), "--profile", "2,1,2,6", "--quantity", "modulus"]
+    assert main(command) == 0
+    assert "modulus along 5 px (" in capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)["profiles"]
+    assert (told["distance_unit"], told["distance"][-1]) == ("px", 5)
+    assert main([*command, "-o", str(tmp_path / "s.csv")]) == 0
+    rows = list(csv.DictReader((tmp_path / "s.csv").open(encoding="utf-8")))
+    assert {row["distance_unit"] for row in rows} == {"px"}
+    assert profile(ramp_maps(4, 9, size_y=1e-6, size_x=1e-6), "modulus", (2, 1), (2, 6)).distance_unit == "m"
 
 
 def test_the_command_tells_people(output, capsys):

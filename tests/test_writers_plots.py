@@ -14,6 +14,7 @@ import fvproc as fv
 from fvproc import regions, simulate
 from fvproc.cli import main
 from fvproc.density import count
+from fvproc.errors import FvprocError
 from fvproc.maps import Density, ParameterMaps
 from fvproc.pictures import KINDS, materials_or_all
 from fvproc.quantities import Flag
@@ -144,6 +145,36 @@ def test_topography_is_grey_where_there_is_no_modulus():
     grey = np.ptp(surface.get_facecolors()[:, :3], axis=-1) < 0.02
     assert grey.size == 59 * 59
     assert grey.sum() == 10 * 10
+
+
+def test_topography_of_a_scan_of_unknown_size_is_in_pixels():
+    sized = two_materials()
+    maps = ParameterMaps(Grid(60, 60), sized.records)
+    for shown, label, most in ((maps, "x (px)", 60), (sized, "x (nm)", 60 * sized.grid.pixel[1] * 1e9)):
+        axes = next(axes for axes in scenes.draw_topography(shown).axes if axes.name == "3d")
+        assert axes.get_xlabel() in (label, label.replace("nm", "µm"))
+        if shown is maps:
+            assert 0.9 * most < axes.get_xlim()[1] < 1.1 * most
+
+
+@pytest.mark.parametrize(
+    ("kind", "there", "told"),
+    [
+        ("topography", ("height", "r_squared"), None),
+        ("topography", ("adhesion",), "needs contact_height or height.*there are adhesion"),
+        ("correlation", ("adhesion", "adhesion_std", "height"), None),
+        ("correlation", ("adhesion", "adhesion_std"), "two quantities; there are only adhesion"),
+    ],
+)
+def test_pictures_of_maps_that_lack_the_usual_show_what_there_is(tmp_path, kind, there, told):
+    whole = two_materials()
+    maps = ParameterMaps(whole.grid, whole.records, provenance=whole.provenance, quantities=there)
+    if told is None:
+        fv.plot(maps, tmp_path / "p.png", kind)
+        assert (tmp_path / "p.png").exists()
+    else:
+        with pytest.raises(FvprocError, match=told):
+            fv.plot(maps, tmp_path / "p.png", kind)
 
 
 def test_residuals_are_measured_minus_fit():

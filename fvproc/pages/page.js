@@ -50,7 +50,8 @@ function row(cells, header) {
 }
 
 // ---- maps -----------------------------------------------------------------------------------------------------
-const length = readable("m", Math.max(grid.ny * grid.dy, grid.nx * grid.dx));
+// a scan of unknown size is measured in pixels, which take no prefix
+const length = grid.unit === "px" ? { factor: 1, unit: "px" } : readable("m", Math.max(grid.ny * grid.dy, grid.nx * grid.dx));
 const slots = [];
 // what is on the maps now: a window of the scan, every step-th pixel of it
 const whole = { y0: 0, x0: 0, ny: grid.rows, nx: grid.columns, step: grid.step };

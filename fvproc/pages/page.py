@@ -89,7 +89,7 @@ def page(
 def _summary(maps: ParameterMaps) -> str:
     grid = maps.grid
     told = [f"{grid.ny} × {grid.nx} curves"]
-    if grid.size_y is not None and grid.size_x is not None:
+    if grid.size_y is not None and grid.size_x is not None:  # as `grid.sized`, which tells a type checker nothing
         told.append(f"{grid.size_y * 1e6:.4g} µm × {grid.size_x * 1e6:.4g} µm")
     recipe = maps.provenance.get("recipe")
     if isinstance(recipe, Mapping) and isinstance(recipe.get("fit"), Mapping):
@@ -99,7 +99,7 @@ def _summary(maps: ParameterMaps) -> str:
     told.append(f"{provenance.PROGRAM} {maps.provenance.get('version', '')}".strip())
     step = stride(maps.shape)
     if step > 1:
-        told.append(f"every {step}th row and column is shown")
+        told.append(f"one row and column in {step} is shown")
     return "  ·  ".join(told)
 
 
@@ -126,7 +126,7 @@ def _data(
     server: bool,
 ) -> dict[str, Any]:
     grid, step = maps.grid, stride(maps.shape)
-    dy, dx = grid.pixel
+    dy, dx = grid.pixel if grid.sized else (1.0, 1.0)
     found: list[Statistics] = statistics.statistics(maps, regions)
     counts = maps.flag_counts()
     return {
@@ -135,6 +135,7 @@ def _data(
             "nx": grid.nx,
             "dy": dy,
             "dx": dx,
+            "unit": "m" if grid.sized else "px",
             "step": step,
             "rows": len(range(0, grid.ny, step)),
             "columns": len(range(0, grid.nx, step)),

@@ -106,9 +106,10 @@ def draw_topography(
         panels.nothing(place(picture, 0.5, 0.5, 6, 3.5))
         return picture
     axes: Any = picture.add_axes((-0.07, -0.01, 0.92, 0.97), projection="3d", computed_zorder=False)
-    dy, dx = maps.grid.pixel
+    dy, dx = maps.grid.pixel if maps.grid.sized else (1.0, 1.0)
     size = (maps.grid.ny * dy, maps.grid.nx * dx)
-    factor, unit = readable("m", np.array([max(size)]))
+    # a scan of unknown size is measured in pixels, which take no prefix
+    factor, unit = readable("m", np.array([max(size)])) if maps.grid.sized else (1.0, "px")
     z_scale = panels.scale_of(values, "m", "viridis")
     assert z_scale is not None
     y, x = ((np.arange(n) + 0.5) * step * d * factor for n, d in zip(shape, (dy, dx), strict=True))
@@ -149,7 +150,9 @@ def draw_topography(
     axes.tick_params(labelsize=panels.SMALL, pad=0)
     axes.zaxis.labelpad = -6
     axes.grid(False)
-    note = f"z: {title[0].lower()}{title[1:]}, × {float(f'{relief:.2g}'):g}"
+    note = f"z: {title[0].lower()}{title[1:]}"
+    if maps.grid.sized:  # without a length along x and y there is nothing to exaggerate
+        note += f", × {float(f'{relief:.2g}'):g}"
     picture.text(0.98, 0.04, note, fontsize=panels.SMALL, color=panels.QUIET, va="baseline", ha="right")
     bar = picture.add_axes((0.875, 0.2, 0.016, 0.52))
     bar.set_zorder(2)

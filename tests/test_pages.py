@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import http.client
 import json
 import re
@@ -14,7 +15,7 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
-from test_writers_samples import described, film_maps
+from test_writers_samples import described, dmt_curve, film_maps
 
 import fvproc as fv
 from fvproc.cli import main
@@ -303,3 +304,60 @@ def test_in_a_browser_a_scan_of_unknown_size_has_pixels_along_its_edges(browser,
     assert shown == ["x (px)", [0, 10], [0, 12]]
     assert tab.faults == []
     tab.close()
+
+
+@pytest.fixture(scope="module")
+def large() -> ParameterMaps:
+    maps = described(ParameterMaps(Grid(600, 600)))
+    maps.records["modulus"] = 1e9 + np.arange(360_000, dtype="f4").reshape(600, 600) * 64
+    maps.records["adhesion"] = 1e-9
+    maps.records["flags"] = 0
+    return maps
+
+
+def test_in_a_browser_numbers_and_curve_of_a_large_map_are_of_one_pixel(browser, large, tmp_path):
+    curve = dataclasses.replace(dmt_curve(film_maps(64, 64)), y=301, x=77)
+    text = page.page(large, regions={}, curves=[curve])
+    assert data_of(text)["curves"]["301,77"]["record"]["values"]["modulus"] == large["modulus"][301, 77]
+    (tmp_path / "r.html").write_text(text, encoding="utf-8")
+    tab = opened(browser, (tmp_path / "r.html").as_uri())
+    tab.wait_for_function("document.querySelector('#curve').data !== undefined")
+    assert tab.locator("#pixel").inner_text() == "Row 301, column 77"
+    assert f"{large['modulus'][301, 77] / 1e9:.4g} GPa" in tab.locator("#numbers").inner_text()
+    assert tab.locator("#note").inner_text() == ""
+    for keys in ("Alt+ArrowLeft", "Control+ArrowRight", "Shift+ArrowUp"):
+        tab.keyboard.press(keys)
+        tab.wait_for_timeout(200)
+        assert tab.evaluate("JSON.stringify(pinned)") == "[301,77]", keys
+    assert tab.faults == []
+    tab.close()
+
+
+def test_in_a_browser_late_answers_of_the_viewer_change_nothing_and_the_last_zoom_holds(browser, large):
+    with Viewer(large) as viewer:
+        thread = threading.Thread(target=viewer.serve)
+        thread.start()
+        try:
+            tab = opened(browser, viewer.address)
+            # the first window comes after whatever is asked for next
+            tab.evaluate(
+                "(() => { const plain = window.fetch; let first = true; window.fetch = async (...what) => {"
+                " const late = first && String(what[0]).startsWith('window'); if (late) first = false;"
+                " const answer = await plain(...what);"
+                " if (late) await new Promise((go) => setTimeout(go, 1500)); return answer; }; })()"
+            )
+            zoom = "Plotly.relayout(slots[{}].plot, {{'xaxis.range': [{}], 'yaxis.range': [{}]}})"
+            tab.evaluate(zoom.format(0, "100, 200", "100, 200"))
+            tab.wait_for_timeout(300)
+            tab.evaluate(zoom.format(1, "300, 340", "300, 340"))
+            tab.locator(".map select").nth(0).select_option("adhesion")
+            tab.wait_for_timeout(3000)
+            ranges = tab.evaluate("slots.map((slot) => slot.plot._fullLayout.xaxis.range.map(Math.round))")
+            assert all(found == ranges[0] and found[0] > 250 and found[1] < 400 for found in ranges)
+            assert tab.evaluate("slots[0].values[0]") == pytest.approx(1e-9)
+            assert tab.evaluate("slots[0].view.y0") > 250
+            assert [fault for fault in tab.faults if "404" not in fault] == []  # there is no curve to be had
+            tab.close()
+        finally:
+            viewer.stop()
+            thread.join()

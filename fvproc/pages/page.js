@@ -53,6 +53,7 @@ function row(cells, header) {
 // a scan of unknown size is measured in pixels, which take no prefix
 const length = grid.unit === "px" ? { factor: 1, unit: "px" } : readable("m", Math.max(grid.ny * grid.dy, grid.nx * grid.dx));
 const slots = [];
+const finer = data.server && grid.step > 1; // there is more to see than the page holds, and somebody to ask for it
 // what is on the maps now: a window of the scan, every step-th pixel of it
 const whole = { y0: 0, x0: 0, ny: grid.rows, nx: grid.columns, step: grid.step };
 let pinned = null;
@@ -129,45 +130,57 @@ function addMap(name) {
   select.setAttribute("aria-label", "Quantity of this map");
   box.append(select, plot);
   document.getElementById("maps").append(box);
-  const slot = { select, plot, ranges: null, view: null, values: null };
+  const slot = { select, plot, ranges: null, view: null, values: null, asked: 0 };
   slots.push(slot);
-  select.addEventListener("change", () => (slot.view ? refine(slot) : draw(slot)));
+  select.addEventListener("change", () => (finer ? refine(slot) : draw(slot)));
   draw(slot).then(() => {
     plot.on("plotly_click", (event) => pin(...pixelAt(event.points[0])));
     plot.on("plotly_hover", (event) => { if (!pinned) tell(...pixelAt(event.points[0])); });
     plot.on("plotly_relayout", (change) => follow(slot, change));
   });
 }
-let following = false;
+let following = false, wanted = null;
 async function follow(from, change) {
   const moved = Object.keys(change).some((key) => /^[xy]axis\.(range|autorange)/.test(key));
-  if (following || !moved) return;
+  const told = from.ranges || ALL;
+  const own = ["x", "y"].every((name) => change[`${name}axis.range`]?.join() === told[name].join()); // was set below
+  if (own || !moved) return;
+  const { xaxis, yaxis } = from.plot._fullLayout;
+  const all = change["xaxis.autorange"] || change["yaxis.autorange"]
+    || xaxis.range[1] - xaxis.range[0] >= ALL.x[1] || yaxis.range[1] - yaxis.range[0] >= ALL.y[1];
+  wanted = { ranges: all ? null : { x: [...xaxis.range], y: [...yaxis.range] } };
+  if (following) return; // the loop that runs takes it up
   following = true;
   try {
-    const { xaxis, yaxis } = from.plot._fullLayout;
-    const all = change["xaxis.autorange"] || change["yaxis.autorange"]
-      || xaxis.range[1] - xaxis.range[0] >= ALL.x[1] || yaxis.range[1] - yaxis.range[0] >= ALL.y[1];
-    const ranges = all ? ALL : { x: [...xaxis.range], y: [...yaxis.range] };
-    for (const slot of slots) {
-      slot.ranges = all ? null : ranges;
-      if (slot !== from || all) {
-        await Plotly.relayout(slot.plot, { "xaxis.range": [...ranges.x], "yaxis.range": [...ranges.y] });
+    while (wanted) {
+      const { ranges } = wanted, { x, y } = ranges || ALL;
+      wanted = null;
+      for (const slot of slots) {
+        if (wanted) break;
+        slot.ranges = ranges;
+        const shown = slot.plot._fullLayout;
+        if (shown.xaxis.range.join() !== x.join() || shown.yaxis.range.join() !== y.join()) {
+          await Plotly.relayout(slot.plot, { "xaxis.range": [...x], "yaxis.range": [...y] });
+        }
+        if (finer) await refine(slot);
       }
-      if (data.server && grid.step > 1) await refine(slot);
     }
   } finally { following = false; }
 }
 // the viewer of a map too large for a page: fetch what the window shows, as fine as the screen
 async function refine(slot) {
+  const mine = ++slot.asked; // an answer that comes after the next question is of another quantity or window
   if (!slot.ranges) { slot.view = null; await draw(slot); return; }
   const low = pixelAt({ y: Math.min(...slot.ranges.y), x: Math.min(...slot.ranges.x) });
   const high = pixelAt({ y: Math.max(...slot.ranges.y), x: Math.max(...slot.ranges.x) });
   const query = new URLSearchParams({ name: slot.select.value, y0: low[0], y1: high[0] + 1, x0: low[1], x1: high[1] + 1 });
-  const answer = await fetch(`window?${query}`);
-  if (!answer.ok) return;
+  const answer = await fetch(`window?${query}`).catch(() => null);
+  const content = answer?.ok ? await answer.arrayBuffer().catch(() => null) : null;
+  if (mine !== slot.asked) return;
+  if (!content) { slot.view = null; await draw(slot); return; } // coarse, but of the quantity that is named
   const [y0, x0, ny, nx, step] = answer.headers.get("X-Window").split(",").map(Number);
   slot.view = { y0, x0, ny, nx, step };
-  slot.values = new Float32Array(await answer.arrayBuffer());
+  slot.values = new Float32Array(content);
   await draw(slot);
 }
 
@@ -181,6 +194,11 @@ async function recordAt(y, x) {
     if (answer.ok) return answer.json();
   }
   const r = Math.floor(y / grid.step), c = Math.floor(x / grid.step), at = r * grid.columns + c;
+  // a curve of a large map may be of a pixel that the map passes over: it comes with its own numbers
+  const inside = (key) => key.split(",").every((part, i) => Math.floor(part / grid.step) === [r, c][i]);
+  const curve = data.curves[`${y},${x}`] ?? data.curves[`${r * grid.step},${c * grid.step}`]
+    ?? data.curves[Object.keys(data.curves).find(inside)];
+  if (curve) return curve.record;
   const found = { y: r * grid.step, x: c * grid.step, flags: flags[at], values: {} };
   for (const quantity of quantities) found.values[quantity.name] = quantity.values[at];
   return found;
@@ -291,6 +309,8 @@ function drawCurve(packed) {
 }
 document.addEventListener("keydown", (event) => {
   const step = { ArrowUp: [1, 0], ArrowDown: [-1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+  // with these keys an arrow is the browser's or the system's
+  if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
   if (!step || !pinned || event.target.tagName === "SELECT") return;
   event.preventDefault();
   const size = data.server ? 1 : grid.step;

@@ -154,7 +154,9 @@ def _data(
             for flag, meaning in FLAG_MEANINGS.items()
         ],
         "statistics": region_tables.to_dict(region_tables.Findings("", found, [], []))["regions"],
-        "curves": {f"{curve.y},{curve.x}": curve_data(curve) for curve in curves},
+        "curves": {
+            f"{curve.y},{curve.x}": curve_data(curve) | {"record": numbers(maps, curve.y, curve.x)} for curve in curves
+        },
         "pixel": pixel,
         "provenance": provenance.plain(maps.provenance),
         "server": server,
@@ -212,6 +214,14 @@ def curve_data(curve: CurveFit) -> dict[str, Any]:
         "contact_point": contact if known else None,
         "noise": noise if math.isfinite(noise) else None,
     }
+
+
+def numbers(maps: ParameterMaps, y: int, x: int) -> dict[str, Any]:
+    """Return the record of one pixel for the page; what is no number is None."""
+    record = maps.records[y, x]
+    values = {name: float(record[name]) for name in maps}
+    told = {name: value if math.isfinite(value) else None for name, value in values.items()}
+    return {"y": y, "x": x, "flags": int(record["flags"]), "values": told}
 
 
 def write(text: str, path: Path, overwrite: bool) -> None:

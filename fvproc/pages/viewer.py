@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import threading
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -109,10 +108,7 @@ class Viewer:
 
     def numbers(self, y: int, x: int) -> dict[str, Any]:
         """Return the record of one pixel; what is no number is None."""
-        record = self.maps.records[y, x]
-        values = {name: float(record[name]) for name in self.maps}
-        told = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        return {"y": y, "x": x, "flags": int(record["flags"]), "values": told}
+        return page.numbers(self.maps, y, x)
 
     def window(self, name: str, y0: int, y1: int, x0: int, x1: int) -> tuple[str, bytes]:
         """Return (y0, x0, rows, columns, step as text; values as bytes) of a part of a map, as fine as a page goes."""

@@ -172,7 +172,10 @@ class ParameterMaps:
             },
         )
         for name, vendor in self.vendor_maps.items():
-            variables[f"vendor_{name}"] = (
+            variable = f"vendor_{name}".replace("/", "_")  # which netCDF takes for a group
+            while variable in variables:
+                variable += "_"
+            variables[variable] = (
                 ("y", "x"),
                 vendor.values,
                 {"units": vendor.unit, "long_name": vendor.label or name},

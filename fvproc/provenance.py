@@ -21,6 +21,7 @@ from fvproc.recipe import Recipe, digest_of
 from fvproc.volume import CALIBRATION_FIELDS, ForceVolume, Setting
 
 PROGRAM = "fvproc"
+INPUT_FIELDS = ("name", "format", "size", "header_digest", "modified")  # what is told of the input, in this order
 LIBRARIES = ("numpy", "h5py", "dask")  # their versions may show in an output's bytes
 
 

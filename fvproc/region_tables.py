@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,10 @@ def collect(
         points, unit = regions.points(corners, "--polygon")
         add(name or f"polygon {number}", regions.polygon(maps.grid, points, unit=unit))
     for text in masks:
-        for name, mask in regions.from_file(text, maps.shape).items():
+        # a colon may be part of the file's name, or stand behind a drive
+        plain = Path(text).exists() or re.match(r"[A-Za-z]:[\\/]", text)
+        title, file = ("", text) if plain else _named(text)
+        for name, mask in regions.from_file(file, maps.shape, title).items():
             add(name, mask)
     return found
 

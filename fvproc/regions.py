@@ -186,22 +186,24 @@ def points(text: str, option: str) -> tuple[list[tuple[float, float]], str]:
     return list(zip(numbers[::2], numbers[1::2], strict=True)), "pixel" if all(bare) else "m"
 
 
-def from_file(path: str | PathLike[str], shape: tuple[int, int]) -> dict[str, np.ndarray]:
+def from_file(path: str | PathLike[str], shape: tuple[int, int], name: str = "") -> dict[str, np.ndarray]:
     """Return the regions that a file of the size of the map marks, by name.
 
     Parameters
     ----------
     path : path-like
         ``.npy``: bool, integer labels or numbers, (ny, nx), row 0 at the bottom of the scan, as arrays in fvproc have
-        it. ``.png``, ``.tif``: an image, top row first; grey or coloured; alpha is passed over.
+        it. ``.png``, ``.tif``: an image, top row first; grey, or coloured with 8 or 16 bits; alpha is passed over.
     shape : tuple of int
         (ny, nx) of the map.
+    name : str
+        What to call the regions in place of the file's name.
 
     Returns
     -------
     dict of str to ndarray of bool, shape (ny, nx)
         Each value but zero (black) is a region of its own; a single one is named by the file, several by the file and
-        their value, ``"mask 2"``, or their colour, ``"mask #ff0000"``.
+        their value, ``"mask 2"``, or their colour, ``"mask #ff0000"`` (of 16 bits, twelve digits).
 
     Raises
     ------
@@ -212,11 +214,15 @@ def from_file(path: str | PathLike[str], shape: tuple[int, int]) -> dict[str, np
     """
     path = Path(path)
     values = _read_mask(path)
-    if values.shape[:2] != shape or values.ndim not in (2, 3):
+    if values.shape[:2] != shape or values.ndim not in (2, 3) or (values.ndim == 3 and not 1 <= values.shape[2] <= 4):
         raise FileFormatError(f"{path}: its shape is {values.shape}, that of the map {shape}; a pixel must be a curve")
-    coloured = values.ndim == 3
+    if values.ndim == 3 and values.shape[2] < 3:  # grey with alpha
+        values = values[..., 0]
+    coloured, bits = values.ndim == 3, 8 * values.dtype.itemsize
     if coloured:
-        values = values[..., :3].astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+        if values.dtype not in (np.uint8, np.uint16):
+            raise FileFormatError(f"{path}: its colours are {values.dtype}; save it with 8 or 16 bits a colour")
+        values = values[..., :3].astype(np.int64) @ np.array([1 << 2 * bits, 1 << bits, 1])
     elif values.dtype.kind == "f":
         values = np.where(np.isfinite(values), values, 0)
     labels = np.unique(values[values != 0])
@@ -227,11 +233,16 @@ def from_file(path: str | PathLike[str], shape: tuple[int, int]) -> dict[str, np
             f"{path}: has {labels.size} values, a mask at most {MOST_LABELS}; paint regions in plain colours on black, "
             "without soft edges"
         )
+    name = name or path.stem
     if labels.size == 1:
-        return {path.stem: np.asarray(values != 0)}
-    return {
-        f"{path.stem} {f'#{label:06x}' if coloured else f'{label:g}'}": values == label for label in labels.tolist()
-    }
+        return {name: np.asarray(values != 0)}
+    if coloured:
+        told = [f"#{label:0{3 * bits // 4}x}" for label in labels.tolist()]
+    else:
+        told = [f"{label:g}" for label in labels.tolist()]
+        if len(set(told)) < labels.size or labels.dtype.kind != "f":
+            told = [str(label) for label in labels]  # in full: two that are alike would be one region
+    return {f"{name} {text}": values == label for text, label in zip(told, labels, strict=True)}
 
 
 def _read_mask(path: Path) -> np.ndarray:

@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 from test_writers_samples import ramp_maps
 
-from fvproc import regions
+from fvproc import region_tables, regions
 from fvproc.errors import FileFormatError
 from fvproc.maps import ParameterMaps
 from fvproc.quantities import Flag
@@ -149,6 +149,45 @@ def test_painted_colours_are_regions_and_alpha_is_none(tmp_path):
     assert list(found) == ["p #0000ff", "p #ff0000"]
     assert np.argwhere(found["p #ff0000"]).tolist() == [[1, 0]]
     assert np.argwhere(found["p #0000ff"]).tolist() == [[0, 2]]
+
+
+def test_labels_that_look_alike_stay_apart(tmp_path):
+    np.save(tmp_path / "a.npy", LABELS.astype(int) + 10_000_000)
+    assert len(regions.from_file(tmp_path / "a.npy", (2, 3))) == np.unique(LABELS).size
+    assert "a 10000002" in regions.from_file(tmp_path / "a.npy", (2, 3))
+    np.save(tmp_path / "b.npy", np.where(LABELS == 2, 0.12345671, 0.12345672))
+    assert list(regions.from_file(tmp_path / "b.npy", (2, 3))) == ["b 0.12345671", "b 0.12345672"]
+
+
+def test_colours_of_sixteen_bits_are_colours_and_grey_with_alpha_is_grey(tmp_path):
+    painted = np.zeros((2, 3, 3), np.uint16)
+    painted[0, 0] = (0, 0, 0xFFFF)
+    painted[0, 1] = (0, 0xFF, 0xFF)  # which, packed as of 8 bits, is the same
+    tifffile.imwrite(tmp_path / "p.tif", painted, photometric="rgb")
+    found = regions.from_file(tmp_path / "p.tif", (2, 3))
+    assert {name: np.argwhere(mask).tolist() for name, mask in found.items()} == {
+        "p #00000000ffff": [[1, 0]],
+        "p #000000ff00ff": [[1, 1]],
+    }
+    tifffile.imwrite(tmp_path / "f.tif", painted.astype("f4"), photometric="rgb")
+    with pytest.raises(FileFormatError, match="8 or 16 bits"):
+        regions.from_file(tmp_path / "f.tif", (2, 3))
+    grey = np.stack([LABELS[::-1], np.full((2, 3), 255)], axis=-1).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "g.tif", grey, photometric="minisblack", extrasamples=["unassalpha"])
+    np.testing.assert_array_equal(regions.from_file(tmp_path / "g.tif", (2, 3))["g 7"], LABELS == 7)
+
+
+def test_a_mask_can_be_named(maps, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    labels = np.zeros(maps.shape, int)
+    labels[0], labels[1] = 1, 2
+    np.save("lab.npy", labels)
+    np.save("one.npy", labels == 1)
+    np.save("a: b.npy", labels == 2)
+    found = region_tables.collect(maps, [], [], ["lab.npy", "film: lab.npy", "sei: one.npy", "a: b.npy"])
+    assert list(found) == ["lab 1", "lab 2", "film 1", "film 2", "sei", "a: b"]
+    with pytest.raises(FileFormatError, match="C:"):
+        region_tables.collect(maps, [], [], [r"C:\none.npy"])
 
 
 def test_mask_files_that_are_none_are_refused(tmp_path):

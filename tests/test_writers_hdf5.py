@@ -116,6 +116,20 @@ def test_vendor_map_off_the_grid_is_refused_before_anything_is_written(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
+def test_maps_that_were_read_give_the_bytes_of_the_run(tmp_path):
+    hdf5.write(film_maps(8, 8), tmp_path / "a.h5")
+    hdf5.write(hdf5.read(tmp_path / "a.h5"), tmp_path / "b.h5")
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_netcdf_holds_vendor_maps_whose_key_has_a_slash(tmp_path):
+    maps = ramp_maps(2, 3)
+    maps.vendor_maps = {key: VendorMap(key, "V", np.full((2, 3), n)) for n, key in enumerate(["a/b", "a_b"])}
+    maps.to_xarray().to_netcdf(tmp_path / "m.nc", engine="h5netcdf")
+    with xarray.open_dataset(tmp_path / "m.nc", engine="h5netcdf") as found:
+        assert (found["vendor_a_b"].values == 0).all() and (found["vendor_a_b_"].values == 1).all()
+
+
 @pytest.fixture
 def written(tmp_path):
     maps = film_maps(300, 40)

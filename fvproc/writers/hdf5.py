@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
@@ -17,7 +17,7 @@ from fvproc.errors import FileFormatError
 from fvproc.maps import ParameterMaps, not_computed
 from fvproc.quantities import FLAG_MEANINGS, QUANTITIES, RECORD
 from fvproc.storage import new_hdf5, read_hdf5
-from fvproc.volume import Grid, VendorMap
+from fvproc.volume import CALIBRATION_FIELDS, Grid, VendorMap
 from fvproc.writers import packing
 
 FORMAT = "fvproc-maps"
@@ -171,7 +171,7 @@ def _write_process(entry: h5py.Group, provenance: Mapping[str, Any]) -> None:
         "recipe": known.get("recipe"),
         "recipe_digest": known.get("recipe_digest"),
         "flag_counts": known.get("flag_counts"),
-        **{f"input_{name}": content for name, content in source.items()},
+        **{f"input_{name}": content for name, content in _in_order(source, origin.INPUT_FIELDS)},
     }
     for name, content in texts.items():
         if content is not None:
@@ -181,13 +181,19 @@ def _write_process(entry: h5py.Group, provenance: Mapping[str, Any]) -> None:
     calibration = known.get("calibration")
     if isinstance(calibration, dict):
         group = _group(process, "calibration", "NXcollection")
-        for name, setting in calibration.items():
+        for name, setting in _in_order(calibration, CALIBRATION_FIELDS):
             if not isinstance(setting, dict) or not isinstance(setting.get("value"), (int, float)):
                 continue
             dataset = group.create_dataset(name, data=setting["value"], dtype="<f8", track_times=False)
             dataset.attrs.update(units=str(setting.get("unit", "")), source=str(setting.get("source", "")))
             if setting.get("rel_std") is not None:
                 dataset.attrs["rel_std"] = float(setting["rel_std"])
+
+
+def _in_order(entries: Mapping[str, Any], known: Iterable[str]) -> list[tuple[str, Any]]:
+    """Return entries in the order of a run, others after them by name: one read from JSON has forgotten its own."""
+    first = [name for name in known if name in entries]
+    return [(name, entries[name]) for name in [*first, *sorted(entries.keys() - set(first))]]
 
 
 def _write_text(group: h5py.Group, name: str, text: str) -> None:

@@ -257,6 +257,12 @@ def check_outputs(volume: ForceVolume, outputs: Sequence[PathName], overwrite: b
         refuse_input(path, volume)
         if Path(path).resolve() in [Path(other).resolve() for other in outputs[:number]]:
             raise OutputError(f"{path}: is named as an output twice; give each its own name")
+        mine = {file.resolve() for file in writers.files(path)}
+        for other in outputs[:number]:
+            if shared := mine & {file.resolve() for file in writers.files(other)}:
+                raise OutputError(
+                    f"{path}: would share {min(shared).name} with {writers.shown(other)}; give each its own name"
+                )
     for path in kept_beside(outputs[0]) if outputs else ():
         refuse_input(path, volume)
 

@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_writers_hdf5 import assert_equal
-from test_writers_samples import dmt_curve, film_maps, ramp_maps, random_maps
+from test_writers_samples import dmt_curve, film_maps, ramp_maps, random_maps, volume
 
 import fvproc.writers as writers
+from fvproc import job
 from fvproc.errors import FileFormatError, OutputError
+from fvproc.maps import ParameterMaps
 from fvproc.quantities import QUANTITIES
 from fvproc.writers import bands, gsf, hdf5, tables
 
@@ -337,6 +339,32 @@ def test_gsf_is_a_padded_header_and_the_top_row_first(tmp_path):
 
 
 # ---- the house
+
+
+def test_maps_of_a_gsf_whose_name_begins_alike_are_left_alone(tmp_path):
+    maps = ramp_maps(3, 5)
+    few = ParameterMaps(maps.grid, maps.records, quantities=("modulus",))
+    writers.save(maps, tmp_path / "s.gsf")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for longer in ("s_approach.gsf", "s_reduced.gsf", "s_contact.gsf"):
+        for refused in (writers.check_writable, lambda path: writers.save(maps, path)):
+            with pytest.raises(OutputError, match=r"of another output.*another name"):
+                refused(tmp_path / longer)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    writers.save(few, tmp_path / "s_approach.gsf")  # has no map of that name, and deletes none
+    assert before.items() <= {path.name: path.read_bytes() for path in tmp_path.iterdir()}.items()
+    writers.save(few, tmp_path / "s.gsf")  # its own of before go
+    assert not (tmp_path / "s_approach_contact_point.gsf").exists()
+    writers.save(few, tmp_path / "t_reduced.gsf")
+    with pytest.raises(OutputError, match="of another output"):
+        writers.save(maps, tmp_path / "t.gsf")
+
+
+def test_two_outputs_of_a_run_share_no_file(tmp_path):
+    both = [tmp_path / "s.gsf", tmp_path / "s_reduced.gsf"]
+    with pytest.raises(OutputError, match=r"share s_reduced_modulus\.gsf with .*s_\*\.gsf"):
+        job.check_outputs(volume(), both)
+    job.check_outputs(volume(), [tmp_path / "s.gsf", tmp_path / "t.gsf", tmp_path / "s.h5"])
 
 
 def test_start_up_imports_no_format_library():

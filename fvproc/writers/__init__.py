@@ -153,11 +153,12 @@ def save(
 
             parts = gsf.parts(path)
             targets = tuple(target for target, band in parts.items() if band in bands_of(maps))
+            _refuse_maps_of_others(path, targets)
             for writing in targets:
                 with replacing(writing) as temporary:
                     gsf.write(maps, temporary, parts[writing])
             for writing in parts:  # a map of the run before would pass for one of this
-                if writing not in targets:
+                if writing not in targets and gsf.title(writing) == parts[writing].label:
                     writing.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{writing}: cannot be written: {error.strerror or error}") from error
@@ -209,6 +210,8 @@ def check_writable(path: str | PathLike[str], overwrite: bool = True) -> None:
     for target in targets:
         if target.is_dir():
             raise OutputError(f"{target}: is a folder; name a file")
+    if kind.per_map:
+        _refuse_maps_of_others(path, targets)
     if not overwrite:
         _refuse_existing(targets)
     folder = Path(os.path.realpath(path)).parent
@@ -295,12 +298,35 @@ def _require_library(path: Path, kind: Format) -> None:
         raise OutputError(f"{path}: pictures need {kind.needs}: pip install fvproc[{kind.extra}]")
 
 
+def files(path: str | PathLike[str]) -> tuple[Path, ...]:
+    """Return the files that stand for one output: itself, or one for each map there may be.
+
+    Raises
+    ------
+    OutputError
+        If the suffix is unknown.
+    """
+    return _targets(Path(path), _format(Path(path)))
+
+
 def _targets(path: Path, kind: Format) -> tuple[Path, ...]:
     if not kind.per_map:
         return (path,)
     from fvproc.writers import gsf
 
     return tuple(gsf.parts(path))
+
+
+def _refuse_maps_of_others(path: Path, targets: tuple[Path, ...]) -> None:
+    from fvproc.writers import gsf
+
+    parts = gsf.parts(path)
+    for target in targets:
+        if gsf.of_another(target, parts[target]):
+            raise OutputError(
+                f"{target}: holds “{gsf.title(target)}” of another output, which {shown(path)} would replace; choose"
+                " another name"
+            )
 
 
 def _refuse_existing(targets: tuple[Path, ...]) -> None:

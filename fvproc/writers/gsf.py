@@ -16,6 +16,24 @@ def parts(path: Path) -> dict[Path, Band]:
     return {path.with_name(f"{path.stem}_{band.name}{path.suffix}"): band for band in BANDS}
 
 
+def title(path: Path) -> str | None:
+    """Return what a file says it holds; None where there is none, or it is no such file."""
+    try:
+        with path.open("rb") as file:
+            header, end, _ = file.read(4096).partition(b"\0")
+    except OSError:
+        return None
+    first, *lines = header.decode("utf-8", "replace").split("\n")
+    if not end or f"{first}\n" != _MAGIC:
+        return None
+    return next((line.removeprefix("Title = ") for line in lines if line.startswith("Title = ")), None)
+
+
+def of_another(path: Path, band: Band) -> bool:
+    """Return whether a file holds another map of ours: X_approach_contact_point.gsf may be one of X_approach.gsf."""
+    return title(path) in {other.label for other in BANDS if other != band}
+
+
 def write(maps: ParameterMaps, path: str | PathLike[str], band: Band) -> None:
     """Write one band, top row of the scan first, as the format wants it."""
     dy, dx = maps.grid.pixel

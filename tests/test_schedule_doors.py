@@ -88,7 +88,7 @@ def test_a_configuration_that_cannot_be_read_is_named(curves_file, tmp_path, arg
     (tmp_path / "dask.yaml").write_text("a: [1\n")
     done = subprocess.run(
         [sys.executable, "-m", "fvproc", "run", curves_file, "-o", tmp_path / "out.h5", *arguments],
-        env={**os.environ, "DASK_CONFIG": str(tmp_path)},
+        env={**os.environ, "DASK_CONFIG": str(tmp_path)}, cwd=tmp_path,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2

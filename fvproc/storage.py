@@ -187,7 +187,8 @@ def whole_hdf5(path: str | PathLike[str]) -> Iterator[tuple[Any, Callable[[], No
 
 def _sync(path: Path) -> None:
     """Bring a file or a folder to the disk before what depends on it."""
-    descriptor = os.open(path, os.O_RDONLY)
+    # Windows flushes only what is open for writing; a folder opens for reading only
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -111,3 +113,19 @@ def test_a_new_file_takes_no_name_but_its_own(tmp_path):
         file.attrs["whole"] = 1
     assert {other.read_text() for other in others} == {"a measurement"}
     assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / "new.h5"])
+
+
+def test_what_is_flushed_to_the_disk_is_open_for_writing(tmp_path, monkeypatch):
+    """Windows answers EBADF to a flush of what is open for reading: no simulated file could be finished there."""
+    fcntl = pytest.importorskip("fcntl")
+    honest = os.fsync
+
+    def strict(descriptor):
+        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            assert fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+        honest(descriptor)
+
+    monkeypatch.setattr(os, "fsync", strict)
+    with storage.whole_hdf5(tmp_path / "out.h5") as (file, _):
+        file["x"] = 1
+    assert (tmp_path / "out.h5").exists()
